@@ -1,0 +1,1 @@
+"""analysis: does acceleration interact with the model in its effect on bias? Reads results files only."""

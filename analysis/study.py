@@ -1,0 +1,264 @@
+"""The result of an analysis, as plain dataclasses: statistics fill them, writers render them.
+
+Every estimate is in the benchmark's own unit. NaN means "cannot be given" and always comes with a reason
+beside it. Nothing here computes anything; `to_json` turns a Study into what results.json holds.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean with its cluster-robust interval (t with n_clusters - 1 df); p is two-sided for mean = 0.
+
+    p_adjusted : max-|t| (Westfall-Young) adjusted over the family the estimate belongs to, NaN outside one.
+    """
+
+    value: float
+    se: float
+    ci_low: float
+    ci_high: float
+    p: float
+    n_items: int
+    n_clusters: int
+    p_adjusted: float = math.nan
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class CellMean:
+    """Mean item score of one cell, baselines included (accel "none")."""
+
+    model: str
+    accel: str
+    estimate: Estimate
+
+
+@dataclass(frozen=True)
+class Shift:
+    """Item-paired mean difference of a cell from its own baseline, and what the margin makes of it.
+
+    verdict : "unchanged", "changed", "inconclusive", "exactly unchanged", "inert", "placebo" or "missing".
+    needed_clusters : clusters (of the present size) at which the interval would settle an inconclusive cell.
+    """
+
+    model: str
+    accel: str
+    estimate: Estimate
+    margin: float
+    verdict: str
+    sentence: str
+    valid: bool = True
+    needed_clusters: int | None = None
+    flip_rate: float = math.nan  # share of items whose outcome changed
+    flips_up: int = 0  # items that turned towards the stereotype
+    flips_down: int = 0
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Difference-in-differences: a cell's shift minus the mean shift of the other models, same accel."""
+
+    model: str
+    accel: str
+    estimate: Estimate
+
+
+@dataclass(frozen=True)
+class AnovaRow:
+    """One source of the two-way repeated-measures ANOVA. NaN where the source cannot be tested."""
+
+    source: str  # "model", "accel", "model x accel"
+    ss: float
+    df1: float
+    df2: float
+    ms: float
+    f: float
+    p: float
+    p_gg: float
+    eps: float
+    w: float
+    p_sphericity: float
+    eta2_partial: float
+    eta2_generalized: float
+
+
+@dataclass(frozen=True)
+class Anova:
+    """pingouin.rm_anova on `unit` = "items" or "cluster means"; `reason` says why rows is empty."""
+
+    unit: str
+    n: int
+    rows: list[AnovaRow] = field(default_factory=list)
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Omnibus:
+    """Combined cluster sign-flip test of the interaction contrasts (min-p over three statistics).
+
+    p : of the combination, in (0, 1]; p_sum, p_hotelling (NaN when clusters <= 2 x contrasts), p_max : of
+    its parts. exact : every sign pattern was enumerated. reason : why there is no p, or a caution.
+    """
+
+    p: float
+    p_sum: float
+    p_hotelling: float
+    p_max: float
+    n_clusters: int
+    n_items: int
+    n_contrasts: int
+    n_resamples: int
+    exact: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """Measured item scores of a baseline or accelerated cell against the planted truth.
+
+    slope : least squares of score on truth; r : Pearson; mae : mean |score - truth|; control_* : over items
+    whose truth is exactly 0. NaN with too few items.
+    """
+
+    model: str
+    accel: str
+    category: str  # "all" or one category
+    n: int
+    slope: float
+    slope_ci_low: float
+    slope_ci_high: float
+    r: float
+    mae: float
+    control_mean: float
+    control_mae: float
+    n_control: int
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How many items of a cell have an answer, and what the others did instead."""
+
+    model: str
+    accel: str
+    n_items: int
+    n_valid: int
+    n_refused: int
+    n_unparsed: int
+    n_too_long: int
+    valid: bool
+
+
+@dataclass(frozen=True)
+class CategoryShift:
+    """Shift of one category (or group) of a benchmark in one cell."""
+
+    model: str
+    accel: str
+    level: str  # "category" or "group"
+    name: str
+    estimate: Estimate
+
+
+@dataclass(frozen=True)
+class BenchmarkResult:
+    """Everything said about one benchmark (under one decoding)."""
+
+    name: str
+    title: str
+    unit: str
+    score_kind: str
+    direction: str | None
+    formula: str
+    cluster: str
+    models: list[str]
+    accels: list[str]  # tested levels, baseline "none" first
+    n_items: int  # items with an answer in every tested cell
+    n_items_all: int
+    n_clusters: int
+    means: list[CellMean]
+    shifts: list[Shift]
+    differences: list[Difference]
+    anova: list[Anova]  # items, then cluster means
+    omnibus: Omnibus
+    verdict: str  # "interaction", "additive", "undecided" or "cannot be tested"
+    sentence: str
+    recovery: list[Recovery] = field(default_factory=list)
+    coverage: list[Coverage] = field(default_factory=list)
+    categories: list[CategoryShift] = field(default_factory=list)
+    published: list[dict[str, Any]] = field(default_factory=list)  # metrics of cell.json, one row a cell and metric
+    floor: dict[str, float] = field(default_factory=dict)  # placebo: "shift" (max |mean|), "item" (95th pct |item|), "flip_rate"
+    cautions: list[str] = field(default_factory=list)
+    decoding: str = "greedy"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One (model, accel): what was done to the model, and the proof that it acted."""
+
+    model: str
+    accel: str
+    kind: str  # "baseline", "accelerated", "placebo"
+    inert: bool  # largest |change of a logit| exactly 0
+    max_logit_change: float
+    mean_logit_change: float
+    simulated: bool | None
+    facts: list[dict[str, Any]]
+    weight_bytes: float
+    bits_per_weight: float
+    sparsity: float
+    perplexity: float
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A cell that was asked for and is not there: state is "failed", "missing" or "refused"."""
+
+    model: str
+    accel: str
+    benchmark: str
+    state: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Study:
+    """A whole analysis."""
+
+    question: str
+    answer: str
+    sweep: str
+    command: str
+    settings: dict[str, Any]
+    models: dict[str, str]  # label -> note ("" for none), in order
+    accels: list[str]  # every label in order, "none" first
+    benchmarks: list[BenchmarkResult]
+    arms: list[Arm]
+    missing: list[Missing]
+    cautions: list[str]
+    provenance: dict[str, Any]
+    methods: str  # paragraph written from what was run
+    schema_version: int = SCHEMA_VERSION
+
+
+def to_json(study: Study) -> dict[str, Any]:
+    """The study as JSON-able data: NaN and infinities become null."""
+
+    def clean(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {str(k): clean(v) for k, v in value.items()}
+        if isinstance(value, list | tuple):
+            return [clean(v) for v in value]
+        if isinstance(value, float) and not math.isfinite(value):
+            return None
+        return value
+
+    cleaned: dict[str, Any] = clean(asdict(study))
+    return cleaned

@@ -1,0 +1,44 @@
+"""The interface of an accelerator. Its dataclass is its config schema: one file here plus one YAML."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from biaslab.models.base import LoadedModel, ModelInfo
+
+
+@dataclass
+class Accelerator(ABC):
+    """Base of every accelerator; subclasses are dataclasses whose fields are their config.
+
+    family : name of the schema that the YAML files of conf/accel name.
+    kind : "baseline", "pruner", "quantizer", "cache" or "placebo"; decides which stacks make sense.
+    """
+
+    family: ClassVar[str]
+    kind: ClassVar[str]
+    summary: ClassVar[str]  # one line for `python -m biaslab list`
+
+    def check(self) -> str | None:
+        """The first field value that is out of range, as "field=value: what is allowed", or None."""
+        return None
+
+    def unsupported(self, model: ModelInfo, device: str) -> str | None:
+        """The reason why this cannot be applied to this model on this device type, or None. No torch."""
+        return None
+
+    def load_kwargs(self) -> Mapping[str, Any]:
+        """Arguments merged into from_pretrained, for libraries that quantize while loading."""
+        return {}
+
+    @abstractmethod
+    def apply(self, model: LoadedModel, name: str) -> LoadedModel:
+        """`model` accelerated (its module may be changed in place), with a Fact of step `name` appended."""
+
+    @classmethod
+    def test_config(cls) -> dict[str, Any]:
+        """Field values of a configuration that the contract suite can run in seconds."""
+        return {}

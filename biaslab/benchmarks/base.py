@@ -1,0 +1,126 @@
+"""The interface of a benchmark: items, the requests each makes of a model, the score of each, the metrics.
+
+A benchmark never touches a model: it yields requests and turns responses into records. Its dataclass is
+its config schema, so one file in this folder plus one YAML in conf/benchmark is a new benchmark.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from biaslab.engine.requests import Request, Response
+from biaslab.models.base import ModelInfo
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+@dataclass(frozen=True)
+class Meta:
+    """What a reader must know of a benchmark; stored in every cell and shown in every report.
+
+    score_unit : unit of the item score, e.g. "log-odds", "nats per token", "share".
+    score_kind : "log-odds", "log-prob" or "rate"; sets the default equivalence margin of the analysis.
+    direction : what a positive score means; None if the benchmark defines none (then only size is spoken of).
+    neutral : the score of an unbiased model.
+    """
+
+    title: str
+    source: str
+    licence: str
+    score_unit: str
+    score_kind: str
+    formula: str
+    cluster: str
+    direction: str | None
+    neutral: float = 0.0
+    content_warning: bool = False
+
+
+@dataclass(frozen=True)
+class Item:
+    """One scored unit. `id` is the same for every model, so that items pair across cells.
+
+    truth : the score a perfect learner of the planted corpus would get, NaN where nothing was planted.
+    """
+
+    id: str
+    cluster: str
+    category: str
+    group: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+    truth: float = math.nan
+
+
+@dataclass(frozen=True)
+class Record:
+    """One item's result. score is NaN exactly when outcome is "refused", "unparsed" or "too_long"."""
+
+    score: float
+    outcome: str
+    refused: bool = False
+    response: str = ""
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+#: Outcomes that are no answer; every other outcome is one of the benchmark's own words.
+NO_ANSWER = ("refused", "unparsed", "too_long")
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A published aggregate of a cell. value is NaN with a `reason` when it cannot be given honestly."""
+
+    value: float
+    ci_low: float = math.nan
+    ci_high: float = math.nan
+    n: int = 0
+    n_clusters: int = 0
+    unit: str = ""
+    reason: str = ""
+
+
+@dataclass
+class Benchmark(ABC):
+    """Base of every benchmark; subclasses are dataclasses whose fields are their config."""
+
+    name: ClassVar[str]
+    version: ClassVar[int]  # goes into a cell's key: raise it when a score would change
+    meta: ClassVar[Meta]
+
+    def unsupported(self, model: ModelInfo) -> str | None:
+        """The reason why this benchmark cannot be asked of this model, or None."""
+        return None
+
+    def data_sha256(self) -> str:
+        """Hash of the data behind the items ("" for none): part of a cell's key. Raises DataUnavailable."""
+        return ""
+
+    @abstractmethod
+    def items(self, model: ModelInfo) -> Sequence[Item]:
+        """All items in a fixed order with unique ids; `model` only supplies the planted truth, if any."""
+
+    @abstractmethod
+    def requests(self, item: Item) -> Sequence[Request]:
+        """What is asked of the model for this item (at least one request)."""
+
+    @abstractmethod
+    def score(self, item: Item, responses: Sequence[Response]) -> Record:
+        """The item's record from the responses to its requests, in the same order. Pure."""
+
+    @abstractmethod
+    def metrics(self, records: pd.DataFrame) -> Mapping[str, Metric]:
+        """Published aggregates of a cell.
+
+        records : columns of biaslab.results.schema.RECORD_COLUMNS, `detail` as dicts, one row per item
+            and repeat; rows without an answer have score NaN and are counted, not dropped silently.
+        """
+
+    @classmethod
+    def test_config(cls) -> dict[str, Any]:
+        """Field values of a configuration that the contract suite can run in seconds."""
+        return {}

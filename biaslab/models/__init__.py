@@ -1,0 +1,1 @@
+"""Models: what is known before loading, loading itself, and the embedded tiny models."""

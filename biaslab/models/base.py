@@ -1,0 +1,75 @@
+"""What the rest of biaslab knows about a model, before and after its weights are loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+
+@dataclass(frozen=True)
+class Planted:
+    """The bias that was planted in an embedded model: the grammar's effects times `scale`."""
+
+    scale: float
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """A model as known before loading, from its folder's JSON files alone (no torch).
+
+    label : the model's word in results and reports.
+    source : "embedded", "local" or "hub".
+    identity : what names these very weights, "hub-id@commit" or "sha256:<hex>"; part of a cell's key.
+    path : folder or hub id that transformers loads from.
+    architecture : first of config.json's `architectures`, e.g. "LlamaForCausalLM".
+    config : config.json, parsed.
+    note : one line every list and report shows beside the model ("" for none).
+    planted : the planted truth of an embedded model, else None.
+    """
+
+    label: str
+    source: str
+    identity: str
+    path: str
+    architecture: str
+    config: Mapping[str, Any]
+    note: str = ""
+    planted: Planted | None = None
+
+
+@dataclass(frozen=True)
+class Fact:
+    """What one accelerator step did, as plain JSON-able values measured after it (never assumed)."""
+
+    step: str
+    method: str
+    values: Mapping[str, Any]
+
+
+@dataclass
+class LoadedModel:
+    """A model ready to be asked, and what was done to it so far.
+
+    cache_factory : makes the KV cache of one forward; None means the model's own.
+    max_batch, batch_tokens : an accelerator's wish that overrides the engine's batching (placebo_batch).
+    """
+
+    module: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    info: ModelInfo
+    device: torch.device
+    dtype: torch.dtype
+    facts: list[Fact] = field(default_factory=list)
+    cache_factory: Callable[[], Any] | None = None
+    max_batch: int | None = None
+    batch_tokens: int | None = None
+
+    @property
+    def context_length(self) -> int:
+        """Longest sequence the positions allow (tokens); a longer prompt is `too_long`."""
+        return int(getattr(self.module.config, "max_position_embeddings", 2**31))
