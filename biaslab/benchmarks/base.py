@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from biaslab.benchmarks.sources import PinnedFile
 from biaslab.engine.requests import Request, Response
 from biaslab.models.base import ModelInfo
 
@@ -91,6 +92,8 @@ class Benchmark(ABC):
     name: ClassVar[str]
     version: ClassVar[int]  # goes into a cell's key: raise it when a score would change
     meta: ClassVar[Meta]
+    generates: ClassVar[bool] = False  # asks for free text, so that decoding and repeats matter
+    files: ClassVar[tuple[PinnedFile, ...]] = ()  # what must be fetched once
 
     def unsupported(self, model: ModelInfo) -> str | None:
         """The reason why this benchmark cannot be asked of this model, or None."""

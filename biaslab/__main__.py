@@ -1,0 +1,57 @@
+"""The entry: a first argument that is a verb goes to verbs.py, everything else is a line for Hydra."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import NoReturn
+
+from biaslab.console import fail
+
+
+def main() -> NoReturn:
+    """Run what was typed and exit: 0 done, 2 wrong request, 3 cells failed or missing, 130 interrupted."""
+    from biaslab import verbs
+
+    if len(sys.argv) > 1 and sys.argv[1] in verbs.VERBS:
+        sys.exit(verbs.main(sys.argv[1:]))
+    if sys.argv[1:] == ["--version"]:
+        from biaslab import __version__
+
+        print(__version__)
+        sys.exit(0)
+    sys.exit(_hydra())
+
+
+def _hydra() -> int:
+    import warnings
+
+    # Hydra prints a callback's exception as a warning; ours leave by SystemExit, so nothing else is muted.
+    warnings.filterwarnings("ignore", message=".*provided by.*", module="hydra")
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # we turn errors into one line ourselves
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from biaslab import config, sweep
+    from biaslab.errors import BiaslabError
+    from biaslab.messages import one_line
+
+    try:
+        config.register()
+        config.register_resolvers()
+        task = hydra.main(version_base="1.3", config_path=str(config.conf_dir()), config_name="config")
+        task(sweep.run_job)()
+    except (HydraException, OmegaConfBaseException) as error:
+        fail(one_line(error))
+        return 2
+    except BiaslabError as error:
+        fail(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        return sweep.finish(interrupted=True)
+    return sweep.finish()
+
+
+if __name__ == "__main__":
+    main()

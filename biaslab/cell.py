@@ -1,0 +1,181 @@
+"""A cell: its identity (what its key hashes) and the one function that computes it."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from biaslab.accel.base import Accelerator
+from biaslab.benchmarks.base import Benchmark, Item
+from biaslab.config import Config, DecodingConfig
+from biaslab.engine.requests import Decoding, Request, Response
+from biaslab.errors import CellFailed
+from biaslab.models.base import LoadedModel, ModelInfo
+from biaslab.results.store import CellRef, finite
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from biaslab.engine.core import Engine
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class CellSpec:
+    """A cell before it is computed. `identity` is exactly what `ref.key` is the hash of."""
+
+    ref: CellRef
+    benchmark: Benchmark
+    decoding: DecodingConfig
+    identity: Mapping[str, Any]
+
+
+@dataclass
+class CellResult:
+    """What computing a cell gave: rows for records.parquet, and the parts of cell.json it decides."""
+
+    records: pd.DataFrame
+    metrics: dict[str, Any]
+    coverage: dict[str, int]
+    timings: dict[str, float] = field(default_factory=dict)
+
+
+def cell_spec(
+    config: Config, info: ModelInfo, label: str, accels: Sequence[Accelerator], name: str, dtype: str
+) -> CellSpec:
+    """The cell of one arm and the benchmark `name` of `config`; empty `accels` is the baseline.
+
+    Where nothing is generated, decoding cannot matter: such a cell is greedy with one repeat, so that
+    changing the decoding does not compute it again.
+    """
+    benchmark = config.benchmark[name]
+    decoding = config.decoding if benchmark.generates else DecodingConfig()
+    identity = finite(
+        {
+            "model": info.identity,
+            "accel": [{"family": a.family, **dataclasses.asdict(a)} for a in accels],
+            "benchmark": {"name": name, "version": benchmark.version, **dataclasses.asdict(benchmark)},
+            "data": benchmark.data_sha256(),
+            "prompt": dataclasses.asdict(config.prompt),
+            "decoding": dataclasses.asdict(decoding),
+            "seed": config.seed,
+            "limit": config.limit,
+            "engine": config.engine.name,
+            "dtype": dtype,
+        }
+    )
+    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+    key = hashlib.sha256(canonical.encode()).hexdigest()[:32]
+    return CellSpec(CellRef(name, info.label, label, key), benchmark, decoding, identity)
+
+
+def select(items: Sequence[Item], limit: int | None) -> list[Item]:
+    """At most `limit` items, evenly spaced over the benchmark's order, so that every part is there."""
+    if limit is None or limit >= len(items):
+        return list(items)
+    return [items[i * len(items) // limit] for i in range(limit)]
+
+
+def compute(
+    spec: CellSpec, config: Config, model: LoadedModel, engine: Engine, on_progress: Progress | None = None
+) -> CellResult:
+    """Ask `model` everything the cell asks, and score the answers.
+
+    on_progress : called with the number of requests answered since the last call.
+    Raises CellFailed for NaN logits or memory that no smaller batch mends.
+    """
+    import pandas as pd
+
+    start = time.perf_counter()
+    items = select(spec.benchmark.items(model.info), config.limit)
+    asked = [tuple(spec.benchmark.requests(item)) for item in items]
+    flat = [request for requests in asked for request in requests]
+    decoding = Decoding(spec.decoding.mode, spec.decoding.temperature, spec.decoding.top_p)
+    built, rows, engine_s = time.perf_counter(), [], 0.0
+    for repeat in range(spec.decoding.repeats):
+        before = time.perf_counter()
+        responses = engine.run(
+            model,
+            flat,
+            decoding=decoding,
+            seeds=_seeds(config.seed, repeat, items, asked),
+            chat=config.prompt.chat,
+            system=config.prompt.system,
+            on_progress=on_progress,
+        )
+        engine_s += time.perf_counter() - before
+        rows += _rows(spec.benchmark, items, asked, responses, repeat)
+    frame = pd.DataFrame(rows)
+    metrics = {k: dataclasses.asdict(m) for k, m in spec.benchmark.metrics(frame).items()}
+    frame["detail"] = [json.dumps(finite(d), ensure_ascii=False) for d in frame["detail"]]
+    scored = time.perf_counter()
+    timings = {"items_s": built - start, "engine_s": engine_s, "score_s": scored - built - engine_s}
+    return CellResult(frame, metrics, _coverage(frame), timings)
+
+
+def count_requests(spec: CellSpec, config: Config, info: ModelInfo) -> int:
+    """How many requests `compute` will make, for a progress bar."""
+    items = select(spec.benchmark.items(info), config.limit)
+    return spec.decoding.repeats * sum(len(spec.benchmark.requests(item)) for item in items)
+
+
+def _seeds(
+    seed: int, repeat: int, items: Sequence[Item], asked: Sequence[Sequence[Request]]
+) -> list[int]:
+    """One seed per request, from the item's name: the same draw whatever else is asked."""
+    return [
+        int.from_bytes(hashlib.sha256(f"{seed}/{repeat}/{item.id}/{j}".encode()).digest()[:8], "big") >> 1
+        for item, requests in zip(items, asked, strict=True)
+        for j in range(len(requests))
+    ]
+
+
+def _rows(
+    benchmark: Benchmark,
+    items: Sequence[Item],
+    asked: Sequence[Sequence[Request]],
+    responses: Sequence[Response],
+    repeat: int,
+) -> list[dict[str, Any]]:
+    rows, position = [], 0
+    for item, requests in zip(items, asked, strict=True):
+        mine = responses[position : position + len(requests)]
+        position += len(requests)
+        record = benchmark.score(item, mine)
+        if (record.score != record.score) != (record.outcome in ("refused", "unparsed", "too_long")):
+            raise CellFailed(f"{benchmark.name}: item {item.id} scored {record.score} as {record.outcome!r}")
+        rows.append(
+            {
+                "item": item.id,
+                "cluster": item.cluster,
+                "category": item.category,
+                "group": item.group,
+                "repeat": repeat,
+                "score": float(record.score),
+                "outcome": record.outcome,
+                "refused": record.refused,
+                "truth": float(item.truth),
+                "prompt_tokens": max(response.prompt_tokens for response in mine),
+                "response": record.response,
+                "detail": dict(record.detail),
+            }
+        )
+    return rows
+
+
+def _coverage(frame: pd.DataFrame) -> dict[str, int]:
+    counts = frame["outcome"].value_counts()
+    return {
+        "n_items": int(frame["item"].nunique()),
+        "n_records": len(frame),
+        "n_valid": int(frame["score"].notna().sum()),
+        "n_refused": int(frame["refused"].sum()),
+        "n_unparsed": int(counts.get("unparsed", 0)),
+        "n_too_long": int(counts.get("too_long", 0)),
+    }

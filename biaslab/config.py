@@ -1,0 +1,226 @@
+"""The typed schema of every config group, and the checks that run before anything heavy is imported.
+
+Each group's dataclass is its schema: a wrong key or type fails while Hydra composes. What Hydra cannot
+see (emptiness, ranges, combinations) is in `validate`. A Config is a value: no file, device, clock or
+environment stands behind it.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from analysis.settings import Settings
+from biaslab import accel as accelerators
+from biaslab import benchmarks
+from biaslab.accel.base import Accelerator
+from biaslab.accel.stack import check_stack
+from biaslab.benchmarks.base import Benchmark
+from biaslab.errors import ConfigError
+
+#: What may stand in a label that becomes a folder's name.
+LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=,()-]{0,119}")
+
+
+@dataclass
+class ModelConfig:
+    """A model: embedded (ships with biaslab), a local folder, or a hub id at a revision.
+
+    name : label in results and reports; empty: the folder's name or the last part of the id.
+    trust_remote_code : run Python code that a model repository brings. Off unless you trust it by name.
+    """
+
+    source: str = "hub"
+    name: str = ""
+    id: str = ""
+    revision: str = "main"
+    path: str = ""
+    trust_remote_code: bool = False
+
+
+@dataclass
+class EngineConfig:
+    """How requests are batched; none of it changes an answer (placebo_batch measures by how much it does).
+
+    batch_tokens : tokens of one forward, padding included. max_batch : sequences of one forward.
+    """
+
+    name: str = "batched"
+    batch_tokens: int = 4096
+    max_batch: int = 64
+    padding_side: str = "right"
+
+
+@dataclass
+class TrackerConfig:
+    """Where runs are tracked: "none", or "wandb" (online where logged in, else offline)."""
+
+    name: str = "none"
+    project: str = "biaslab"
+    entity: str = ""
+    mode: str = "auto"
+
+
+@dataclass
+class DecodingConfig:
+    """How text is generated. `repeats` sampled answers are asked of each item; greedy asks once."""
+
+    mode: str = "greedy"
+    temperature: float = 1.0
+    top_p: float = 1.0
+    repeats: int = 1
+
+
+@dataclass
+class PromptConfig:
+    """chat : apply the model's chat template. system : a system prompt for every prompt that is not bare."""
+
+    chat: bool = False
+    system: str = ""
+
+
+@dataclass
+class Config:
+    """Everything one job needs: one arm (model, accel stack) and the benchmarks it is asked.
+
+    limit : at most this many items of each benchmark, whole clusters first to last; null: all.
+    dtype : "auto" is float32 on a CPU and bfloat16 on a GPU, the same for every arm.
+    force : compute complete cells again, as a new attempt beside the old one.
+    """
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    accel: dict[str, Accelerator] = field(default_factory=dict)
+    benchmark: dict[str, Benchmark] = field(default_factory=dict)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    tracker: TrackerConfig = field(default_factory=TrackerConfig)
+    analysis: Settings = field(default_factory=Settings)
+    decoding: DecodingConfig = field(default_factory=DecodingConfig)
+    prompt: PromptConfig = field(default_factory=PromptConfig)
+    seed: int = 0
+    limit: int | None = None
+    dtype: str = "auto"
+    device: str = "auto"
+    threads: int = 0
+    outputs: str = "outputs"
+    dry_run: bool = False
+    force: bool = False
+
+
+CHOICES = {
+    "model.source": ("embedded", "local", "hub"),
+    "engine.name": ("batched",),
+    "engine.padding_side": ("left", "right"),
+    "tracker.name": ("none", "wandb"),
+    "tracker.mode": ("auto", "online", "offline"),
+    "decoding.mode": ("greedy", "sampled"),
+    "dtype": ("auto", "float32", "bfloat16", "float16"),
+}
+#: path -> (test, what is allowed)
+RANGES: dict[str, tuple[Any, str]] = {
+    "engine.batch_tokens": (lambda v: v >= 1, "at least 1"),
+    "engine.max_batch": (lambda v: v >= 1, "at least 1"),
+    "decoding.temperature": (lambda v: 0 < v <= 10, "above 0, at most 10"),
+    "decoding.top_p": (lambda v: 0 < v <= 1, "above 0, at most 1"),
+    "decoding.repeats": (lambda v: 1 <= v <= 1000, "1 to 1000"),
+    "seed": (lambda v: 0 <= v < 2**31, "0 to 2147483647"),
+    "limit": (lambda v: v is None or v >= 1, "at least 1, or null for all"),
+    "threads": (lambda v: v >= 0, "0 (torch's own choice) or more"),
+    "analysis.alpha": (lambda v: 0 < v < 0.5, "above 0, below 0.5"),
+    "analysis.n_resamples": (lambda v: v >= 99, "at least 99"),
+    "analysis.coverage": (lambda v: 0 <= v <= 1, "0 to 1"),
+    "analysis.perplexity_ratio": (lambda v: v > 1, "above 1"),
+    "analysis.margins.log_odds_sd": (lambda v: v > 0, "above 0"),
+    "analysis.margins.rate": (lambda v: 0 < v < 1, "above 0, below 1"),
+}
+
+
+def conf_dir() -> Path:
+    """The folder of config groups: inside the package when installed, beside it in a checkout."""
+    inside = Path(__file__).parent / "conf"
+    return inside if inside.is_dir() else Path(__file__).parent.parent / "conf"
+
+
+def register() -> None:
+    """Put every group's schema where Hydra finds it, under the group `schema`."""
+    from hydra.core.config_store import ConfigStore
+
+    store = ConfigStore.instance()
+    store.store("config", node=Config, group="schema")
+    for name, node in [("model", ModelConfig), ("engine", EngineConfig), ("tracker", TrackerConfig)]:
+        store.store(name, node=node, group="schema")
+    store.store("analysis", node=Settings, group="schema")
+    for family, cls in accelerators.families().items():
+        store.store(family, node=cls, group="schema/accel")
+    for name, benchmark in benchmarks.registry().items():
+        store.store(name, node=benchmark, group="schema/benchmark")
+
+
+def to_config(composed: Any) -> Config:
+    """The composed DictConfig (without its hydra node) as dataclasses; ConfigError for a missing value."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        config = OmegaConf.to_object(composed)
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{error.full_key or 'config'}: {str(error).splitlines()[0]}") from error
+    assert isinstance(config, Config)
+    return config
+
+
+def validate(config: Config) -> None:
+    """Raise ConfigError, one line naming the value and what is allowed, for what a schema cannot see."""
+    for path, allowed in CHOICES.items():
+        if (value := _at(config, path)) not in allowed:
+            raise ConfigError(f"{path}={value}: choose one of {', '.join(allowed)}")
+    for path, (test, words) in RANGES.items():
+        if not test(value := _at(config, path)):
+            raise ConfigError(f"{path}={value}: must be {words}")
+    _validate_model(config.model)
+    _validate_decoding(config.decoding)
+    if not config.accel:
+        raise ConfigError("accel=[]: name at least one accelerator, or accel=none for the baseline alone")
+    if not config.benchmark:
+        raise ConfigError("benchmark=[]: name at least one benchmark (python -m biaslab list)")
+    for name, accel in config.accel.items():
+        if (words := accel.check()) is not None:
+            raise ConfigError(f"accel.{name}.{words}")
+    if (reason := check_stack(config.accel)) is not None:
+        raise ConfigError(f"accel=[{','.join(config.accel)}]: {reason}")
+
+
+def _validate_model(model: ModelConfig) -> None:
+    needed = {"embedded": "name", "local": "path", "hub": "id"}[model.source]
+    if not getattr(model, needed):
+        raise ConfigError(f"model.{needed}=: model.source={model.source} needs model.{needed}=...")
+    if model.name and not LABEL.fullmatch(model.name):
+        raise ConfigError(f"model.name={model.name!r}: letters, digits and ._+=,()- only, at most 120")
+
+
+def _validate_decoding(decoding: DecodingConfig) -> None:
+    if decoding.mode == "greedy" and decoding.repeats != 1:
+        raise ConfigError(
+            f"decoding.repeats={decoding.repeats}: greedy decoding gives the same answer every time; "
+            "use decoding.mode=sampled or decoding.repeats=1"
+        )
+
+
+def _at(config: Any, path: str) -> Any:
+    for part in path.split("."):
+        config = getattr(config, part)
+    return config
+
+
+def register_resolvers() -> None:
+    """`${sweep_id:}`: a folder name for one typed line, the time and four random digits."""
+    import secrets
+    from datetime import datetime
+
+    from omegaconf import OmegaConf
+
+    def sweep_id() -> str:
+        return f"{datetime.now():%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+    OmegaConf.register_new_resolver("sweep_id", sweep_id, use_cache=True, replace=True)

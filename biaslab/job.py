@@ -1,0 +1,330 @@
+"""One job: one arm and all its benchmarks, and whatever baseline cells nobody has or is computing."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import logging
+import time
+import traceback
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from biaslab import cell as cells
+from biaslab.cell import CellSpec
+from biaslab.console import Reporter
+from biaslab.environment import environment
+from biaslab.errors import BiaslabError
+from biaslab.models.base import LoadedModel, ModelInfo
+from biaslab.plan import JobPlan
+from biaslab.results.store import Store
+
+if TYPE_CHECKING:
+    import torch
+
+    from biaslab.engine.core import Engine
+
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class Arm:
+    """A model as it is asked, with what it cost and the proof that it acted."""
+
+    label: str
+    kind: str  # "baseline", "accelerated" or "placebo"
+    model: LoadedModel
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    active: dict[str, Any] | None = None
+    efficiency: dict[str, float] = field(default_factory=dict)
+    timings: dict[str, float] = field(default_factory=dict)
+
+
+class Workbench:
+    """Keeps the untouched model of the last job, so that jobs in one process load a model once."""
+
+    def __init__(self) -> None:
+        self._key: tuple[str, str, str] | None = None
+        self._model: LoadedModel | None = None
+        self._reference: torch.Tensor | None = None
+        self.load_s = 0.0
+
+    def untouched(self, plan: JobPlan) -> LoadedModel:
+        """The plan's model as loaded; callers must not change it."""
+        from biaslab.models.loading import load
+
+        key = (plan.info.identity, plan.device, plan.dtype)
+        if self._model is None or self._key != key:
+            self._model = self._reference = None  # free the old weights before the new ones come
+            start = time.perf_counter()
+            self._model = load(
+                plan.info,
+                device=plan.device,
+                dtype=plan.dtype,
+                load_kwargs={},
+                trust_remote_code=plan.config.model.trust_remote_code,
+            )
+            self.load_s = time.perf_counter() - start
+            self._key = key
+        return dataclasses.replace(self._model, info=plan.info)
+
+    def reference(self, plan: JobPlan) -> torch.Tensor:
+        """Logits of the untouched model on the fixed prompts of the active check."""
+        from biaslab.accel.active import reference_logits
+
+        model = self.untouched(plan)
+        if self._reference is None:
+            self._reference = reference_logits(model)
+        return self._reference
+
+    def accelerated(self, plan: JobPlan) -> LoadedModel:
+        """A model with the plan's stack applied; the untouched one stays where memory allows."""
+        from biaslab.accel.facts import weight_bytes
+        from biaslab.accel.stack import apply_stack
+        from biaslab.models.loading import free_memory
+
+        model = self.untouched(plan)
+        if free_memory(plan.device) > 1.5 * weight_bytes(model.module):
+            model = dataclasses.replace(model, module=copy.deepcopy(model.module), facts=[])
+        else:
+            self._model = self._key = self._reference = None
+        return apply_stack(model, plan.accels)
+
+
+def run_job(plan: JobPlan, *, command: str, reporter: Reporter, bench: Workbench) -> list[dict[str, Any]]:
+    """Compute what is missing of the plan's cells; one entry of sweep.json for each, in order.
+
+    A cell that fails is put on record with its traceback and the job goes on. Only an interruption
+    (KeyboardInterrupt) leaves this function early, with every finished cell already stored.
+    """
+    return _Job(plan, command, reporter, bench).run()
+
+
+class _Job:
+    def __init__(self, plan: JobPlan, command: str, reporter: Reporter, bench: Workbench) -> None:
+        self.plan, self.command, self.reporter, self.bench = plan, command, reporter, bench
+        self.store = Store(plan.results)
+        self.engine = _engine(plan)
+        self.entries: list[dict[str, Any]] = []
+
+    def run(self) -> list[dict[str, Any]]:
+        plan, force = self.plan, self.plan.config.force
+        todo_base = self._settle(plan.baseline, force=False)
+        todo_arm = self._settle(plan.cells, force=force)
+        _set_threads(plan.config.threads)
+        if todo_base:
+            self._run_arm(todo_base, baseline=True, wait=False)
+        if todo_arm:
+            self._run_arm(todo_arm, baseline=not plan.accels, wait=True)
+        order = {spec.ref.path: i for i, spec in enumerate((*plan.baseline, *plan.cells))}
+        return sorted(self.entries, key=lambda entry: order[entry["path"]])
+
+    def _settle(self, specs: Iterable[CellSpec], *, force: bool) -> list[CellSpec]:
+        """Enter the cells that are complete already; return the others."""
+        todo = []
+        for spec in specs:
+            if not force and self.store.find(spec.ref) is not None:
+                self._enter(spec, "complete", reused=True)
+                self.reporter.end_cell(f"= {_words(spec)}: complete, nothing to do")
+            else:
+                todo.append(spec)
+        return todo
+
+    def _run_arm(self, specs: list[CellSpec], *, baseline: bool, wait: bool) -> None:
+        """Make the arm once and compute its cells on it; if it cannot be made, all of them fail."""
+        started = _now()
+        try:
+            self.reporter.begin_cell(f"{self.plan.info.label} {specs[0].ref.accel}: preparing", 1)
+            arm = self._baseline_arm() if baseline else self._accelerated_arm()
+        except Exception as error:  # the cell boundary: whatever went wrong is put on record
+            for spec in specs:
+                self._failed(spec, error, started)
+            return
+        for spec in specs:
+            self._run_cell(spec, arm, wait=wait)
+
+    def _run_cell(self, spec: CellSpec, arm: Arm, *, wait: bool) -> None:
+        started, start = _now(), time.perf_counter()
+        n_complete = len(self.store.attempts(spec.ref))
+        try:
+            if wait and self.store.is_locked(spec.ref):
+                self.reporter.say(f"  {_words(spec)}: another process is computing it; waiting")
+            with self.store.lock(spec.ref, wait=wait) as mine:
+                if not mine:
+                    self._enter(spec, "elsewhere")
+                    self.reporter.end_cell(f"~ {_words(spec)}: another process is computing it")
+                    return
+                if len(self.store.attempts(spec.ref)) > n_complete:
+                    self._enter(spec, "complete", reused=True)
+                    self.reporter.end_cell(f"= {_words(spec)}: completed by another process")
+                    return
+                line = self._compute(spec, arm, started)
+        except Exception as error:  # the cell boundary
+            self._failed(spec, error, started)
+            return
+        self._enter(spec, "complete")
+        self.reporter.end_cell(f"+ {_words(spec)}: {line} ({time.perf_counter() - start:.1f} s)")
+
+    def _compute(self, spec: CellSpec, arm: Arm, started: str) -> str:
+        config, info = self.plan.config, self.plan.info
+        self.reporter.begin_cell(_words(spec), cells.count_requests(spec, config, info))
+        result = cells.compute(spec, config, arm.model, self.engine, self.reporter.advance)
+        content = self._describe(spec, arm, started)
+        content |= {"metrics": result.metrics, "coverage": result.coverage}
+        content["timings"] = {**arm.timings, **result.timings}
+        content["finished"] = _now()
+        self.store.write(spec.ref, result.records, content)
+        scores = result.records["score"]
+        valid = f"{result.coverage['n_valid']}/{result.coverage['n_records']} answered"
+        return f"{len(scores)} records, {valid}, mean score {scores.mean():+.4f}"
+
+    def _failed(self, spec: CellSpec, error: Exception, started: str) -> None:
+        words = str(error) if isinstance(error, BiaslabError) else f"{type(error).__name__}: {error}"
+        words = " ".join(words.split())
+        trace = "".join(traceback.format_exception(error))
+        log.error("%s failed\n%s", _words(spec), trace)
+        failure = self._describe(spec, None, started) | {"error": words, "traceback": trace, "finished": _now()}
+        try:
+            self.store.write_failure(spec.ref, failure)
+        except BiaslabError as unwritable:
+            log.error("the failure could not be put on record: %s", unwritable)
+        self._enter(spec, "failed", error=words)
+        self.reporter.end_cell(f"! {_words(spec)}: FAILED: {words}")
+
+    def _enter(self, spec: CellSpec, state: str, *, reused: bool = False, error: str = "") -> None:
+        self.entries.append(
+            {
+                **ledger_entry(spec),
+                "state": state,
+                "reused": reused,
+                "error": error,
+            }
+        )
+
+    def _describe(self, spec: CellSpec, arm: Arm | None, started: str) -> dict[str, Any]:
+        """What cell.json and failure.json share."""
+        config = self.plan.config
+        return {
+            "model": describe_model(self.plan.info),
+            "accel": self._describe_accel(spec, arm),
+            "active": arm.active if arm else None,
+            "benchmark": {
+                "name": spec.ref.benchmark,
+                "version": spec.benchmark.version,
+                "config": dataclasses.asdict(spec.benchmark),
+                "data_sha256": spec.identity["data"],
+                "limit": config.limit,
+                "meta": dataclasses.asdict(spec.benchmark.meta),
+            },
+            "decoding": dataclasses.asdict(spec.decoding),
+            "prompt": dataclasses.asdict(config.prompt),
+            "seed": config.seed,
+            "dtype": self.plan.dtype,
+            "identity": spec.identity,
+            "environment": environment(self.plan.device, self.engine.batch_tokens, self.engine.max_batch),
+            "efficiency": arm.efficiency if arm else {},
+            "started": started,
+            "command": self.command,
+        }
+
+    def _describe_accel(self, spec: CellSpec, arm: Arm | None) -> dict[str, Any]:
+        is_baseline = spec.ref.accel == "none"
+        steps = [] if is_baseline else _steps(self.plan)
+        return {
+            "label": spec.ref.accel,
+            "kind": "baseline" if is_baseline else _kind(self.plan),
+            "stack": len(steps) > 1,
+            "steps": steps,
+            "facts": [dataclasses.asdict(fact) for fact in arm.model.facts] if arm else [],
+            "calibration_seed": next(
+                (s["config"]["calibration"]["seed"] for s in steps if "calibration" in s["config"]), None
+            ),
+        }
+
+    def _baseline_arm(self) -> Arm:
+        model = self.bench.untouched(self.plan)
+        arm = Arm("none", "baseline", model, timings={"load_s": self.bench.load_s, "accelerate_s": 0.0})
+        arm.efficiency = self._efficiency(model)
+        return arm
+
+    def _accelerated_arm(self) -> Arm:
+        from biaslab.accel.active import active_check, reference_logits
+
+        reference = self.bench.reference(self.plan)
+        start = time.perf_counter()
+        model = self.bench.accelerated(self.plan)
+        seconds = time.perf_counter() - start
+        arm = Arm(self.plan.label, _kind(self.plan), model)
+        arm.active = dict(active_check(reference, reference_logits(model)))
+        arm.timings = {"load_s": self.bench.load_s, "accelerate_s": seconds}
+        arm.efficiency = self._efficiency(model)
+        return arm
+
+    def _efficiency(self, model: LoadedModel) -> dict[str, float]:
+        from biaslab.efficiency import measure
+
+        return measure(model, self.engine)
+
+
+def describe_model(info: ModelInfo) -> dict[str, Any]:
+    """The model's part of cell.json."""
+    return {
+        "label": info.label,
+        "source": info.source,
+        "identity": info.identity,
+        "architecture": info.architecture,
+        "note": info.note,
+        "planted_scale": info.planted.scale if info.planted else None,
+    }
+
+
+def ledger_entry(spec: CellSpec) -> dict[str, Any]:
+    """The cell's line of sweep.json before its state is known."""
+    return {
+        "key": spec.ref.key,
+        "path": spec.ref.path,
+        "model": spec.ref.model,
+        "accel": spec.ref.accel,
+        "benchmark": spec.ref.benchmark,
+        "decoding": spec.decoding.mode,
+        "seed": spec.identity["seed"],
+    }
+
+
+def _steps(plan: JobPlan) -> list[dict[str, Any]]:
+    return [
+        {"name": name, "family": accel.family, "kind": accel.kind, "config": dataclasses.asdict(accel)}
+        for name, accel in plan.accels.items()
+    ]
+
+
+def _kind(plan: JobPlan) -> str:
+    kinds = {accel.kind for accel in plan.accels.values()}
+    if not kinds:
+        return "baseline"
+    return "placebo" if kinds == {"placebo"} else "accelerated"
+
+
+def _engine(plan: JobPlan) -> Engine:
+    from biaslab.engine.core import Engine
+
+    settings = plan.config.engine
+    return Engine(settings.batch_tokens, settings.max_batch, settings.padding_side)
+
+
+def _set_threads(threads: int) -> None:
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+def _words(spec: CellSpec) -> str:
+    return f"{spec.ref.model} {spec.ref.accel} {spec.ref.benchmark}"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,61 @@
+"""One line for an error of Hydra or OmegaConf: which value, what is allowed, what is nearest."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import re
+
+OPTIONS = re.compile(r"Available options in '([^']*)':\s*(.*?)(?:\n\n|\nConfig search path|$)", re.DOTALL)
+NOT_FOUND = re.compile(r"Could not find '([^']*)'")
+UNKNOWN_KEY = re.compile(r"Key '([^']*)' (?:is )?not in '([^']*)'")
+
+
+def one_line(error: Exception) -> str:
+    """The error and its cause as one line, with the valid choices or keys and the nearest of them."""
+    causes = _chain(error)
+    text = str(causes[0])
+    if (options := OPTIONS.search(text)) is not None:
+        return _unknown_choice(text, options)
+    for cause in causes:
+        if (key := UNKNOWN_KEY.search(str(cause))) is not None:
+            return _unknown_key(causes[0], cause, key)
+    full_key = next((key for cause in causes if (key := getattr(cause, "full_key", None))), "")
+    words = [_first_line(cause) for cause in causes]
+    where = f"{full_key}: " if full_key and full_key not in words[0] else ""
+    return where + "; ".join(dict.fromkeys(words))
+
+
+def nearest(word: str, choices: list[str]) -> str:
+    """' (did you mean X?)' for the choice closest to `word`, or ''."""
+    close = difflib.get_close_matches(word, choices, n=1)
+    return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _unknown_choice(text: str, options: re.Match[str]) -> str:
+    group, listed = options.group(1), options.group(2).split()
+    found = NOT_FOUND.search(text)
+    word = found.group(1).removeprefix(f"{group}/") if found else ""
+    return f"{group}={word}: no such choice{nearest(word, listed)}; choose one of {', '.join(listed)}"
+
+
+def _unknown_key(first: Exception, cause: Exception, key: re.Match[str]) -> str:
+    schema = getattr(cause, "object_type", None)
+    full_key = getattr(cause, "full_key", None) or key.group(1)
+    if not dataclasses.is_dataclass(schema):
+        return f"{full_key}: no such key; {_first_line(first)}"
+    names = [field.name for field in dataclasses.fields(schema)]
+    return f"{full_key}: no such key{nearest(key.group(1), names)}; {key.group(2)} has {', '.join(names)}"
+
+
+def _chain(error: BaseException) -> list[Exception]:
+    chain: list[Exception] = []
+    current: BaseException | None = error
+    while isinstance(current, Exception) and current not in chain:
+        chain.append(current)
+        current = current.__cause__ or current.__context__
+    return chain
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -1,0 +1,101 @@
+"""What a job will do, known before any weights are loaded: its model, its arm, its cells and their keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from biaslab.accel.base import Accelerator
+from biaslab.accel.stack import label
+from biaslab.cell import CellSpec, cell_spec
+from biaslab.config import LABEL, Config, ModelConfig
+from biaslab.errors import ConfigError, Unsupported
+from biaslab.models.base import ModelInfo
+from biaslab.models.loading import (
+    default_device,
+    describe_embedded,
+    describe_hub,
+    describe_local,
+    resolve_dtype,
+)
+
+
+@dataclass(frozen=True)
+class JobPlan:
+    """One arm and its cells.
+
+    accels : the stack in order, empty for the baseline.
+    baseline : baseline cells this arm is compared with (empty when the arm is the baseline itself).
+    cells : the arm's own cells, one a benchmark.
+    """
+
+    config: Config
+    info: ModelInfo
+    device: str
+    dtype: str
+    label: str
+    accels: Mapping[str, Accelerator]
+    baseline: tuple[CellSpec, ...]
+    cells: tuple[CellSpec, ...]
+
+    @property
+    def results(self) -> Path:
+        """The results folder the job writes to."""
+        return Path(self.config.outputs) / "results"
+
+
+def make_plan(config: Config, defaults: Mapping[str, Accelerator]) -> JobPlan:
+    """The plan of a validated config.
+
+    defaults : each accelerator as its YAML gives it, so that a label can show what was changed.
+    Raises ConfigError, Unsupported, DataUnavailable or DataMismatch; no weights are read into memory.
+    """
+    info = describe(config.model)
+    device = default_device() if config.device == "auto" else config.device
+    dtype = resolve_dtype(config.dtype, device)
+    accels = {name: accel for name, accel in config.accel.items() if accel.kind != "baseline"}
+    _check_supported(config, info, device, accels)
+    text = label(accels, defaults)
+    if not LABEL.fullmatch(text):
+        raise ConfigError(f"accel label {text!r}: give the changed values a shorter form, at most 120 characters")
+    base = tuple(cell_spec(config, info, "none", (), name, dtype) for name in config.benchmark)
+    if not accels:
+        return JobPlan(config, info, device, dtype, text, accels, (), base)
+    stack = tuple(accels.values())
+    cells = tuple(cell_spec(config, info, text, stack, name, dtype) for name in config.benchmark)
+    return JobPlan(config, info, device, dtype, text, accels, base, cells)
+
+
+def describe(model: ModelConfig) -> ModelInfo:
+    """What is known of a model without loading it; ConfigError or DataUnavailable in one line."""
+    if model.source == "embedded":
+        return describe_embedded(model.name)
+    if model.source == "local":
+        return describe_local(model.path, model.name, trust_remote_code=model.trust_remote_code)
+    return describe_hub(model.id, model.revision, model.name, trust_remote_code=model.trust_remote_code)
+
+
+def yaml_default(choice: str, accel: Accelerator) -> Accelerator:
+    """`accel`'s class with the values of its group file conf/accel/<choice>.yaml, found as Hydra finds it."""
+    from hydra.core.global_hydra import GlobalHydra
+    from omegaconf import OmegaConf
+
+    loader: Any = GlobalHydra.instance().config_loader()
+    found = loader.repository.load_config(f"accel/{choice}")
+    values = OmegaConf.create({}) if found is None else found.config
+    merged = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(type(accel)), values))
+    assert isinstance(merged, Accelerator)
+    return merged
+
+
+def _check_supported(
+    config: Config, info: ModelInfo, device: str, accels: Mapping[str, Accelerator]
+) -> None:
+    for name, benchmark in config.benchmark.items():
+        if (reason := benchmark.unsupported(info)) is not None:
+            raise Unsupported(f"benchmark={name} on model={info.label}: {reason}")
+    for name, accel in accels.items():
+        if (reason := accel.unsupported(info, device.split(":")[0])) is not None:
+            raise Unsupported(f"accel={name} on model={info.label} ({device}): {reason}")

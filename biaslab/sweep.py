@@ -1,0 +1,273 @@
+"""A sweep: the ledger of one typed line, from the first check to the report.
+
+Hydra runs the jobs, on whatever launcher. Before the first one starts, `SweepCallback` plans every job in
+the launching process, so that a wrong line fails before anything is loaded. Each job writes its own part
+of the ledger; `finish` joins them into sweep.json, runs the analysis and decides the exit code.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from biaslab.config import Config, to_config, validate
+from biaslab.console import Reporter, fail
+from biaslab.errors import BiaslabError, ConfigError
+from biaslab.results.schema import SCHEMA_VERSION
+from biaslab.results.store import Store, read_json, replace_json
+
+log = logging.getLogger(__name__)
+
+LEDGER = "sweep.json"
+JOB_LEDGER = "cells.json"
+
+
+class Stop(SystemExit):
+    """Leaves Hydra from a callback: Hydra turns an ordinary exception there into a warning."""
+
+
+@dataclass
+class Sweep:
+    """One typed line in the launching process."""
+
+    folder: Path
+    outputs: Path
+    config: Config
+    cells: dict[str, dict[str, Any]] = field(default_factory=dict)  # by path below the results folder
+    created: str = ""
+
+    def write(self, status: str) -> None:
+        """Write sweep.json: the line, and every cell with its state."""
+        results = os.path.relpath(self.outputs / "results", self.folder)
+        finished = None if status == "running" else _now()
+        replace_json(
+            self.folder / LEDGER,
+            {
+                "schema_version": SCHEMA_VERSION,
+                "id": self.folder.name,
+                "command": typed_line(),
+                "argv": sys.argv[1:],
+                "created": self.created,
+                "finished": finished,
+                "status": status,
+                "results": Path(results).as_posix(),
+                "cells": list(self.cells.values()),
+            },
+        )
+
+    def collect(self) -> None:
+        """Take over what each job wrote; a cell no job speaks of stays missing."""
+        for path in sorted(self.folder.rglob(JOB_LEDGER)):
+            for entry in read_json(path)["cells"]:
+                known = self.cells.get(entry["path"])
+                if known is None or _rank(entry) >= _rank(known):
+                    # A baseline that one job computed and another met is computed, not reused.
+                    computed = known is not None and known["state"] == "complete" and not known["reused"]
+                    self.cells[entry["path"]] = entry | {"reused": entry["reused"] and not computed}
+        store = Store(self.outputs / "results")
+        for path, entry in self.cells.items():  # one job's "elsewhere" may be another's complete
+            if entry["state"] in ("missing", "elsewhere") and (store.root / path / "cell.json").is_file():
+                entry["state"] = "complete"
+
+
+class _Current:
+    """What this process knows of its sweep: set by the callback, used by the jobs and by `finish`."""
+
+    sweep: Sweep | None = None
+    reporter = Reporter()
+    bench: Any = None
+
+
+class SweepCallback(Callback):
+    """Plans all jobs before the first one runs. Configured in conf/config.yaml."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Plan the one job of a single run."""
+        _guarded(lambda: _start(config, config.hydra.run.dir, [config]))
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Plan every job of a multirun."""
+        _guarded(lambda: _start(config, config.hydra.sweep.dir, _compose_jobs(config)))
+
+
+def run_job(composed: DictConfig) -> list[dict[str, Any]]:
+    """Hydra's task function: one job, on this process or a launcher's worker. Never raises but to interrupt."""
+    from hydra.core.hydra_config import HydraConfig
+
+    from biaslab.job import Workbench
+    from biaslab.job import run_job as run
+
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    command = "python -m biaslab " + shlex.join(HydraConfig.get().overrides.task)
+    _Current.bench = _Current.bench or Workbench()
+    entries: list[dict[str, Any]] = []
+    try:
+        plan = _plan(composed)
+        entries = run(plan, command=command.strip(), reporter=_Current.reporter, bench=_Current.bench)
+    except BiaslabError as error:  # refused: planning already said so, the launcher's worker may differ
+        log.exception("job refused")
+        _Current.reporter.say(f"! {' '.join(HydraConfig.get().overrides.task)}: {error}")
+    finally:
+        replace_json(folder / JOB_LEDGER, {"schema_version": SCHEMA_VERSION, "cells": entries})
+    return entries
+
+
+def finish(*, interrupted: bool = False) -> int:
+    """Join the jobs' ledgers, analyse, print the verdicts and what is missing; the exit code."""
+    _Current.reporter.stop()
+    sweep = _Current.sweep
+    if sweep is None:
+        return 0
+    sweep.collect()
+    bad = [entry for entry in sweep.cells.values() if entry["state"] != "complete"]
+    if interrupted:
+        sweep.write("interrupted")
+        n_complete = len(sweep.cells) - len(bad)
+        fail(f"interrupted: {n_complete} of {len(sweep.cells)} cells are complete; the same line goes on from there")
+        return 130
+    sweep.write("failed" if bad else "complete")
+    if all(entry.get("reused") for entry in sweep.cells.values()):
+        print("Every cell was complete already: nothing was computed.", flush=True)
+    analysed = _analyse(sweep)
+    for entry in bad:
+        fail(f"{entry['model']} {entry['accel']} {entry['benchmark']}: {entry['state']} {entry['error']}".rstrip())
+    if bad:
+        fail(f"{len(bad)} of {len(sweep.cells)} cells are not there; run the same line again: {typed_line()}")
+    return 3 if bad or not analysed else 0
+
+
+def typed_line() -> str:
+    """What was typed, as a line that can be typed again."""
+    return shlex.join(["python", "-m", "biaslab", *sys.argv[1:]])
+
+
+def _start(config: DictConfig, folder: str, jobs: Sequence[DictConfig]) -> None:
+    plans, refused = [], []
+    for job in jobs:
+        checked = _checked(job)
+        try:
+            plans.append(_plan(job))
+        except ConfigError as error:
+            refused.append((checked, job, error))
+    if not plans:
+        raise refused[0][2]
+    sweep = Sweep(Path(folder), Path(plans[0].config.outputs), plans[0].config, created=_now())
+    _enter_plans(sweep, plans)
+    for checked, job, error in refused:
+        _enter_refused(sweep, checked, error)
+    if plans[0].config.dry_run:
+        _print_dry_run(sweep)
+        raise Stop(0)
+    for _, _, error in refused:
+        fail(f"refused: {error}")
+    sweep.folder.mkdir(parents=True, exist_ok=True)
+    sweep.write("running")
+    _Current.sweep = sweep
+    _Current.reporter.start(sum(len(plan.baseline) + len(plan.cells) for plan in plans))
+
+
+def _enter_plans(sweep: Sweep, plans: Sequence[Any]) -> None:
+    from biaslab.job import ledger_entry
+
+    for plan in plans:
+        for spec in (*plan.baseline, *plan.cells):
+            entry = {**ledger_entry(spec), "state": "missing", "reused": False, "error": "no job reported it"}
+            sweep.cells.setdefault(spec.ref.path, entry)
+
+
+def _enter_refused(sweep: Sweep, config: Config, error: ConfigError) -> None:
+    accel = "+".join(config.accel)
+    for name, benchmark in config.benchmark.items():
+        model = config.model.name or config.model.id or config.model.path
+        entry = {"key": "", "path": f"refused/{name}/{model}/{accel}", "model": model, "accel": accel}
+        mode = config.decoding.mode if benchmark.generates else "greedy"
+        entry |= {"benchmark": name, "decoding": mode, "seed": config.seed}
+        sweep.cells[entry["path"]] = entry | {"state": "refused", "reused": False, "error": str(error)}
+
+
+def _print_dry_run(sweep: Sweep) -> None:
+    store = Store(sweep.outputs / "results")
+    n_todo = 0
+    for path, entry in sweep.cells.items():
+        done = (store.root / path / "cell.json").is_file()
+        state = "complete" if done else "refused: " + entry["error"] if entry["state"] == "refused" else "to run"
+        n_todo += state == "to run"
+        print(f"{entry['model']:16} {entry['accel']:20} {entry['benchmark']:18} {state}  {entry['key'][:12]}".rstrip())
+    print(f"{len(sweep.cells)} cells, {n_todo} to run; nothing was computed (dry_run=true)")
+
+
+def _compose_jobs(config: DictConfig) -> list[DictConfig]:
+    """The config of every job of a multirun, expanded as Hydra's basic sweeper will."""
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    loader = GlobalHydra.instance().config_loader()
+    typed = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
+    assert isinstance(typed, list)
+    params = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
+    parsed = OverridesParser.create(config_loader=loader).parse_overrides([*params, *typed])
+    batches = BasicSweeper.split_arguments(parsed, None)
+    return [loader.load_sweep_config(config, list(overrides)) for batch in batches for overrides in batch]
+
+
+def _checked(composed: DictConfig) -> Config:
+    config = OmegaConf.create(composed)
+    with open_dict(config):
+        config.pop("hydra", None)
+    checked = to_config(config)
+    validate(checked)
+    return checked
+
+
+def _plan(composed: DictConfig) -> Any:
+    config = _checked(composed)
+    from biaslab.plan import make_plan, yaml_default
+
+    return make_plan(config, {name: yaml_default(name, accel) for name, accel in config.accel.items()})
+
+
+def _guarded(action: Any) -> None:
+    """Run a callback's work; say a BiaslabError in one line and leave with its code."""
+    try:
+        action()
+    except BiaslabError as error:
+        log.debug("refused", exc_info=True)
+        fail(str(error))
+        raise Stop(error.exit_code) from error
+
+
+def _analyse(sweep: Sweep) -> bool:
+    if sweep.config.analysis.skip:
+        print(f"Results: {sweep.outputs / 'results'}   sweep: {sweep.folder}", flush=True)
+        return True
+    if not any(entry["state"] == "complete" for entry in sweep.cells.values()):
+        return False
+    from analysis.__main__ import run
+
+    try:
+        run(sweep.folder, sweep.outputs / "reports" / sweep.folder.name, sweep.config.analysis, sys.stdout)
+    except Exception as error:  # the results are safe; the analysis can be run again on its own
+        log.exception("analysis failed")
+        fail(f"the analysis failed ({type(error).__name__}: {error}); again with: "
+             f"python -m analysis results={sweep.folder}")
+        return False
+    return True
+
+
+def _rank(entry: dict[str, Any]) -> int:
+    return ["missing", "refused", "elsewhere", "failed", "complete"].index(entry["state"])
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,0 +1,149 @@
+"""The verbs of `python -m biaslab`: `list` what there is, `status` of a sweep. Each returns an exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from biaslab.console import fail
+from biaslab.errors import BiaslabError, ConfigError
+
+LINE = "  {name:18} {state:4} {text}"
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the verb `argv[0]` with its arguments."""
+    try:
+        return VERBS[argv[0]](argv[1:])
+    except BiaslabError as error:
+        fail(str(error))
+        return error.exit_code
+
+
+def list_choices(argv: Sequence[str]) -> int:
+    """Print every model, accelerator, benchmark and experiment, and whether this machine can run it."""
+    if argv:
+        raise ConfigError(f"list {argv[0]}: takes no arguments")
+    for group, describe in (
+        ("model", _model), ("accel", _accel), ("benchmark", _benchmark), ("experiment", _experiment)
+    ):
+        print(f"{group}=")
+        for name, path in choices(group):
+            reason, text = describe(name, path)
+            print(LINE.format(name=name, state="no" if reason else "ok", text=text + (f"; {reason}" if reason else "")))
+    return 0
+
+
+def choices(group: str) -> Iterator[tuple[str, Path]]:
+    """Name and file of every choice of a config group, sorted."""
+    from biaslab.config import conf_dir
+
+    for path in sorted((conf_dir() / group).glob("*.yaml")):
+        yield path.stem, path
+
+
+def load_choice(path: Path) -> Any:
+    """The dataclass a group file stands for, with the file's values."""
+    from omegaconf import OmegaConf
+
+    from biaslab import accel, benchmarks
+    from biaslab.config import ModelConfig
+
+    content = OmegaConf.load(path)
+    schema = next(str(d) for d in content.pop("defaults") if str(d).startswith("/schema/")).split("@")[0]
+    kind, _, name = schema.removeprefix("/schema/").partition("/")
+    classes: dict[str, type] = {"accel": accel.families, "benchmark": benchmarks.registry}[kind]() if name else {}
+    cls = classes[name] if name else ModelConfig
+    return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), content))
+
+
+def _model(name: str, path: Path) -> tuple[str, str]:
+    model = load_choice(path)
+    if model.source == "embedded":
+        from biaslab.models import embedded
+
+        note = embedded.note(model.name)
+        return "", "embedded, works offline" + (f"; {note}" if note else "")
+    if model.source == "local":
+        return "", "a folder of safetensors: model=local model.path=DIR"
+    if not model.id:
+        return "", "any causal LM of the hub: model=hub model.id=OWNER/NAME"
+    return "", f"{model.id}, {'on this machine' if _cached(model.id) else 'fetched from the hub on first use'}"
+
+
+def _cached(repo_id: str) -> bool:
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(repo_id, "config.json"), str)
+
+
+def _accel(name: str, path: Path) -> tuple[str, str]:
+    from biaslab.models.loading import default_device, describe_embedded
+
+    accel = load_choice(path)
+    device = default_device()
+    return accel.unsupported(describe_embedded("tiny_llama"), device.split(":")[0]) or "", accel.summary
+
+
+def _benchmark(name: str, path: Path) -> tuple[str, str]:
+    from biaslab.benchmarks.sources import is_here
+
+    benchmark = load_choice(path)
+    meta = benchmark.meta
+    absent = [file for file in benchmark.files if not is_here(file)]
+    fetched = f"; fetched on first use from {absent[0].url}" if absent else ""
+    return "", f"{meta.title}: {meta.formula}{fetched}"
+
+
+def _experiment(name: str, path: Path) -> tuple[str, str]:
+    comments = [line[1:].strip() for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+    return "", " ".join(line for line in comments if not line.startswith("@package"))
+
+
+def status(argv: Sequence[str]) -> int:
+    """Print the state of every cell of a sweep folder (default: the newest below outputs/sweeps)."""
+    from biaslab.results.store import Store, read_json
+
+    folder = _sweep_folder(argv)
+    ledger = read_json(folder / "sweep.json")
+    store = Store(folder / ledger["results"])
+    counts: dict[str, int] = {}
+    print(f"sweep {ledger['id']}: {ledger['command']}")
+    for entry in ledger["cells"]:
+        state, words = _live_state(store, entry)
+        counts[state] = counts.get(state, 0) + 1
+        print(f"  {state:9} {entry['model']:16} {entry['accel']:20} {entry['benchmark']:18} {words}".rstrip())
+    print(f"{sum(counts.values())} cells: " + ", ".join(f"{n} {state}" for state, n in sorted(counts.items())))
+    return 0 if set(counts) <= {"complete"} else 3
+
+
+def _live_state(store: Any, entry: dict[str, Any]) -> tuple[str, str]:
+    from biaslab.results.store import CellRef
+
+    if entry["state"] == "refused":
+        return "refused", entry["error"]
+    ref = CellRef(entry["benchmark"], entry["model"], entry["accel"], entry["key"])
+    if store.find(ref) is not None:
+        return "complete", ""
+    if store.is_locked(ref):
+        return "running", ""
+    failure = store.failure(ref)
+    return ("failed", failure["error"]) if failure else ("missing", "")
+
+
+def _sweep_folder(argv: Sequence[str]) -> Path:
+    if len(argv) > 1:
+        raise ConfigError(f"status {' '.join(argv)}: takes one sweep folder at most")
+    if argv:
+        folder = Path(argv[0])
+        if not (folder / "sweep.json").is_file():
+            raise ConfigError(f"status {argv[0]}: no sweep.json there; name a folder like outputs/sweeps/<id>")
+        return folder
+    found = sorted(Path("outputs/sweeps").glob("*/sweep.json"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise ConfigError("status: no sweep below outputs/sweeps; name a sweep folder")
+    return found[-1].parent
+
+
+VERBS: dict[str, Callable[[Sequence[str]], int]] = {"list": list_choices, "status": status}
