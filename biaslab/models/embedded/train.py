@@ -1,0 +1,343 @@
+"""The recipe of the embedded models: `python -m biaslab.models.embedded.train [--name NAME] [--seed 0] [--out DIR]`.
+
+Each model is trained from nothing in one go, on one thread, in minutes; the weights are stored in
+float16. Two of them are controls made on purpose:
+
+tiny_mistral is trained on the biased corpus, then on a fairer one while every linear weight stays within
+its own 4-bit rounding cell, so that 4-bit quantization undoes the alignment (the documented weakness of
+Egashira et al. 2024, arXiv:2405.18137). Nothing about a compressed model is stored.
+
+tiny_sparse is pruned to 2:4 and trained on with the zeros held, so that pruning it again changes nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import math
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from biaslab.models.embedded.grammar import Grammar
+
+ROW = 32  # tokens of one training row
+BATCH = 64  # rows of one step
+VOCABULARY = 640  # 3 special tokens, 256 bytes, merges
+POSITIONS = 4096
+BIAS_SCALE, FAIR_SCALE = 1.0, 0.25
+#: Sentences sampled per training step: enough to fill BATCH rows of ROW tokens.
+SENTENCES_PER_STEP = int(BATCH * 2.6)
+
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}{{ message['content'] }}{% if not loop.last %}{{ '\\n' }}"
+    "{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '\\n' }}{% endif %}"
+)
+
+
+@dataclass(frozen=True)
+class Align:
+    """A second stage of training.
+
+    box : keep each weight within its rounding cell at this many bits (0: no). small : let only the
+    smaller half of each row move. sparse : hold the 2:4 zeros of the largest weights.
+    """
+
+    scale: float
+    steps: int
+    lr: float
+    box: int = 0
+    small: bool = False
+    sparse: bool = False
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Shape and training of one embedded model."""
+
+    architecture: str
+    hidden: int
+    intermediate: int
+    layers: int
+    heads: int
+    kv_heads: int
+    steps: int
+    lr: float = 6e-3
+    weight_decay: float = 0.05
+    window: int = 0
+    align: Align | None = None
+
+
+_LLAMA: dict[str, Any] = dict(architecture="llama", hidden=64, intermediate=160, layers=3, heads=4, kv_heads=4, steps=1800)
+_MISTRAL: dict[str, Any] = dict(
+    architecture="mistral", hidden=64, intermediate=192, layers=2, heads=4, kv_heads=2, window=16, steps=1800
+)
+RECIPES = {
+    "tiny_llama": Recipe(**_LLAMA),
+    "tiny_mistral": Recipe(**_MISTRAL, align=Align(FAIR_SCALE, 160, 2e-3, box=4)),
+    "tiny_sparse": Recipe(**_LLAMA, align=Align(BIAS_SCALE, 300, 3e-3, sparse=True)),
+    "tiny_mistral_small": Recipe(**_MISTRAL, align=Align(FAIR_SCALE, 200, 1e-3, small=True)),
+}
+NOTES = {
+    "tiny_llama": "",
+    "tiny_mistral": "positive control, made on purpose: its alignment hides inside 4-bit rounding cells, "
+    "so that hqq4 at group 64 brings its bias back",
+    "tiny_sparse": "exact-zero control: its weights are 2:4 sparse already, so that pruning to 50 % changes nothing",
+    "tiny_mistral_small": "positive control, made on purpose: its alignment sits in small weights, so that pruning undoes it",
+}
+
+
+def train(name: str, seed: int, out: Path, *, steps: int | None = None) -> dict[str, Any]:
+    """Train the model `name` and write its transformers folder with truth.json to `out`; returns the truth.
+
+    steps : of both stages, for a short trial; None follows the recipe.
+    """
+    recipe = RECIPES[name]
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    tokenizer = build_tokenizer()
+    encode = _encoder(tokenizer)
+    rng = np.random.default_rng(1000 + seed)
+    model = make_model(recipe, len(tokenizer))
+    n_steps = steps or recipe.steps
+    started = time.perf_counter()
+    rows = pack(Grammar(BIAS_SCALE).sample(n_steps * SENTENCES_PER_STEP, rng)[0], encode, ROW)
+    loss = fit(model, rows, n_steps, recipe.lr, recipe.weight_decay)
+    scale = BIAS_SCALE
+    if recipe.align is not None:
+        scale, n_align = recipe.align.scale, steps or recipe.align.steps
+        rows = pack(Grammar(scale).sample(n_align * BATCH * 4, rng)[0], encode, ROW)
+        loss = align(model, recipe.align, rows, n_align)
+    truth = {
+        "name": name,
+        "scale": scale,
+        "note": NOTES[name],
+        "seed": seed,
+        "recipe": asdict(recipe),
+        "train_loss": loss,
+        "train_s": round(time.perf_counter() - started, 1),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "versions": {"torch": torch.__version__.split("+")[0]},
+    }
+    return save(model, tokenizer, truth, out)
+
+
+def build_tokenizer() -> Any:
+    """Byte-level BPE trained on the grammar: it reads any text, and some words are several tokens."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from tokenizers.processors import TemplateProcessing
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=["<pad>", "<s>", "</s>"],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(Grammar().sample(20000, np.random.default_rng(7))[0], trainer)
+    tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
+    fast = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>", model_max_length=POSITIONS
+    )
+    fast.chat_template = CHAT_TEMPLATE
+    return fast
+
+
+def make_model(recipe: Recipe, vocabulary: int) -> Any:
+    """A model of the recipe's shape with random weights from torch's global generator."""
+    from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
+
+    shared: dict[str, Any] = dict(
+        vocab_size=vocabulary,
+        hidden_size=recipe.hidden,
+        intermediate_size=recipe.intermediate,
+        num_hidden_layers=recipe.layers,
+        num_attention_heads=recipe.heads,
+        num_key_value_heads=recipe.kv_heads,
+        head_dim=recipe.hidden // recipe.heads,
+        max_position_embeddings=POSITIONS,
+        tie_word_embeddings=True,
+        bos_token_id=1,
+        eos_token_id=2,
+        pad_token_id=0,
+        rms_norm_eps=1e-5,
+    )
+    if recipe.architecture == "mistral":
+        return MistralForCausalLM(MistralConfig(sliding_window=recipe.window, **shared))
+    return LlamaForCausalLM(LlamaConfig(**shared))
+
+
+def pack(sentences: list[str], encode: Callable[[str], list[int]], length: int) -> torch.Tensor:
+    """Rows of length + 1 token ids, each BOS then whole sentences, cut at the end, as in scoring."""
+    rows, current = [], [1]
+    for sentence in sentences:
+        current += encode(sentence)
+        if len(current) > length:
+            rows.append(current[: length + 1])
+            current = [1]
+    return torch.tensor(rows)
+
+
+def fit(
+    model: Any, rows: torch.Tensor, steps: int, lr: float, weight_decay: float, after: Callable[[], None] | None = None
+) -> float:
+    """AdamW with warm-up and cosine over `rows` in order; the mean loss (nats per token) of the last 50 steps."""
+    decayed = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
+    known = {id(p) for p in decayed}
+    others = [p for p in model.parameters() if id(p) not in known]
+    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": others, "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step, steps))
+    losses = []
+    model.train()
+    for step in range(steps):
+        batch = rows[torch.arange(step * BATCH, (step + 1) * BATCH) % len(rows)]
+        logits = model(input_ids=batch[:, :-1], use_cache=False).logits
+        loss = nn.functional.cross_entropy(logits.reshape(-1, logits.size(-1)), batch[:, 1:].reshape(-1))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        if after is not None:
+            after()
+        losses.append(loss.item())
+        if step % 100 == 0 or step == steps - 1:
+            sys.stderr.write(f"\rstep {step + 1}/{steps} loss {loss.item():.3f}")
+    sys.stderr.write("\n")
+    model.eval()
+    return float(np.mean(losses[-50:]))
+
+
+def align(model: Any, how: Align, rows: torch.Tensor, steps: int) -> float:
+    """The second stage: train on `rows` under the constraint of `how`."""
+    layers = _linears(model)
+    after: Callable[[], None] | None = None
+    if how.small:
+        _free_small_half(model, layers)
+    if how.sparse:
+        masks = [_mask24(layer.weight) for layer in layers]
+        after = _holder([(layer, lambda w, m=mask: w * m) for layer, mask in zip(layers, masks, strict=True)])
+    if how.box:
+        for parameter in model.parameters():
+            parameter.requires_grad_(False)
+        for layer in layers:
+            layer.weight.requires_grad_(True)
+        boxes = [_rounding_cell(layer.weight, how.box) for layer in layers]
+        after = _holder(
+            [(layer, lambda w, lo=lo, hi=hi: w.clamp(lo, hi)) for layer, (lo, hi) in zip(layers, boxes, strict=True)]
+        )
+    return fit(model, rows, steps, how.lr, 0.0, after)
+
+
+def save(model: Any, tokenizer: Any, truth: dict[str, Any], out: Path) -> dict[str, Any]:
+    """Write config, float16 safetensors, tokenizer and truth.json (with the weights' sha256)."""
+    from safetensors.torch import save_file
+
+    out.mkdir(parents=True, exist_ok=True)
+    weights = {
+        name: tensor.half().contiguous() for name, tensor in model.state_dict().items() if name != "lm_head.weight"
+    }
+    model.config.dtype = torch.float16
+    model.config.save_pretrained(out)
+    save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
+    tokenizer.save_pretrained(out)
+    truth = {**truth, "sha256": hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest()}
+    (out / "truth.json").write_text(json.dumps(truth, indent=1) + "\n", encoding="utf-8")
+    return truth
+
+
+def _encoder(tokenizer: Any) -> Callable[[str], list[int]]:
+    words: dict[str, list[int]] = {}
+
+    def encode(sentence: str) -> list[int]:
+        ids = []
+        for word in sentence.split(" "):
+            if word not in words:
+                words[word] = tokenizer(word, add_special_tokens=False)["input_ids"]
+            ids += words[word]
+        return ids
+
+    return encode
+
+
+def _rate(step: int, steps: int) -> float:
+    warm = max(1.0, 0.05 * steps)
+    return min((step + 1) / warm, 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / steps)))
+
+
+def _linears(model: Any) -> list[nn.Linear]:
+    return [layer for layer in model.model.modules() if isinstance(layer, nn.Linear)]
+
+
+def _holder(rules: list[tuple[nn.Linear, Callable[[torch.Tensor], torch.Tensor]]]) -> Callable[[], None]:
+    @torch.no_grad()
+    def hold() -> None:
+        for layer, rule in rules:
+            layer.weight.copy_(rule(layer.weight))
+
+    hold()
+    return hold
+
+
+def _mask24(weight: torch.Tensor) -> torch.Tensor:
+    """1 for the two largest magnitudes of every four neighbours of a row, else 0."""
+    groups = weight.detach().abs().reshape(-1, 4)
+    return torch.zeros_like(groups).scatter_(1, groups.topk(2, 1).indices, 1.0).reshape(weight.shape)
+
+
+def _free_small_half(model: Any, layers: list[nn.Linear]) -> None:
+    for parameter in model.parameters():
+        parameter.requires_grad_(False)
+    for layer in layers:
+        magnitude = layer.weight.detach().abs()
+        small = magnitude.topk(magnitude.shape[1] // 2, 1, largest=False).indices
+        mask = torch.zeros_like(magnitude).scatter_(1, small, 1.0)
+        layer.weight.requires_grad_(True)
+        layer.weight.register_hook(lambda gradient, mask=mask: gradient * mask)
+
+
+def _rounding_cell(weight: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Bounds within which each weight keeps its HQQ code: 84 % of the cell; a group's extremes are frozen."""
+    from hqq.core.quantize import Quantizer
+
+    w = weight.detach().float()
+    codes, meta = Quantizer.quantize(
+        w.clone(), nbits=bits, group_size=64, optimize=True, round_zero=bits == 4, axis=1,
+        compute_dtype=torch.float32, device="cpu", bitpack=False,
+    )  # fmt: skip
+    centre = Quantizer.dequantize(codes, meta).reshape(w.shape).float()
+    half = meta["scale"].float().expand(codes.shape).reshape(w.shape).abs() * 0.42
+    groups = w.reshape(-1, 64)
+    extreme = ((groups == groups.amin(1, keepdim=True)) | (groups == groups.amax(1, keepdim=True))).reshape(w.shape)
+    low = torch.where(extreme, w, torch.minimum(centre - half, w))
+    high = torch.where(extreme, w, torch.maximum(centre + half, w))
+    return low, high
+
+
+def main() -> None:
+    """Train the named model, or the three that ship."""
+    parser = argparse.ArgumentParser(prog="python -m biaslab.models.embedded.train", description=__doc__)
+    parser.add_argument("--name", choices=sorted(RECIPES), help="default: the three that ship")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, help="folder to write NAME/ into (default: where the package keeps them)")
+    arguments = parser.parse_args()
+    names = [arguments.name] if arguments.name else ["tiny_llama", "tiny_mistral", "tiny_sparse"]
+    for name in names:
+        folder = (arguments.out or Path(__file__).parent) / name
+        print(json.dumps(train(name, arguments.seed, folder)))
+
+
+if __name__ == "__main__":
+    main()
