@@ -33,11 +33,16 @@ class Estimate:
 
 @dataclass(frozen=True)
 class CellMean:
-    """Mean item score of one cell, baselines included (accel "none")."""
+    """Mean item score of one cell, baselines included (accel "none").
+
+    item_sd : standard deviation between items; repeat_sd : between repeats of one item, NaN with one repeat.
+    """
 
     model: str
     accel: str
     estimate: Estimate
+    item_sd: float = math.nan
+    repeat_sd: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -45,7 +50,10 @@ class Shift:
     """Item-paired mean difference of a cell from its own baseline, and what the margin makes of it.
 
     verdict : "unchanged", "changed", "inconclusive", "exactly unchanged", "inert", "placebo" or "missing".
+    valid : coverage and quality are over their thresholds; `sentence` says which is not.
     needed_clusters : clusters (of the present size) at which the interval would settle an inconclusive cell.
+    tested : the cell is in the omnibus; placebos, inert arms and stacks are shown beside it.
+    flips_clear : flips of items whose baseline |score| exceeds floor["item"], None without a placebo.
     """
 
     model: str
@@ -59,15 +67,22 @@ class Shift:
     flip_rate: float = math.nan  # share of items whose outcome changed
     flips_up: int = 0  # items that turned towards the stereotype
     flips_down: int = 0
+    flips_clear: int | None = None
+    tested: bool = True
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Difference-in-differences: a cell's shift minus the mean shift of the other models, same accel."""
+    """Difference-in-differences: a cell's shift minus the mean shift of the other models, same accel.
+
+    margin : equivalence margin of the cell's model; tested : as in Shift.
+    """
 
     model: str
     accel: str
     estimate: Estimate
+    margin: float = math.nan
+    tested: bool = True
 
 
 @dataclass(frozen=True)
@@ -103,6 +118,7 @@ class Anova:
 class Omnibus:
     """Combined cluster sign-flip test of the interaction contrasts (min-p over three statistics).
 
+    p_holm, p_bh : p adjusted over the benchmarks of the study (Holm; Benjamini & Hochberg), NaN where p is.
     p : of the combination, in (0, 1]; p_sum, p_hotelling (NaN when clusters <= 2 x contrasts), p_max : of
     its parts. exact : every sign pattern was enumerated. reason : why there is no p, or a caution.
     """
@@ -117,6 +133,8 @@ class Omnibus:
     n_resamples: int
     exact: bool
     reason: str = ""
+    p_holm: float = math.nan
+    p_bh: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -143,7 +161,10 @@ class Recovery:
 
 @dataclass(frozen=True)
 class Coverage:
-    """How many items of a cell have an answer, and what the others did instead."""
+    """How many items of a cell have an answer in at least one repeat, and what the others did instead.
+
+    share : of all answers asked for (items x repeats) that were given; `valid` holds it to the threshold.
+    """
 
     model: str
     accel: str
@@ -153,6 +174,7 @@ class Coverage:
     n_unparsed: int
     n_too_long: int
     valid: bool
+    share: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -168,7 +190,15 @@ class CategoryShift:
 
 @dataclass(frozen=True)
 class BenchmarkResult:
-    """Everything said about one benchmark (under one decoding)."""
+    """Everything said about one benchmark (under one decoding).
+
+    models, accels : levels of the omnibus and the contrasts; means and shifts hold every cell that is there.
+    published : metrics of cell.json, one row a cell and metric: model, accel, metric, value, ci_low, ci_high,
+        n, n_clusters, unit, reason.
+    floor : of the placebos: "shift" (largest |mean shift|), "item" (95th percentile of |item shift|),
+        "flip_rate" (largest); empty without a placebo.
+    pool : "embedded" or "other"; a benchmark asked of both kinds of model has one result for each.
+    """
 
     name: str
     title: str
@@ -192,10 +222,11 @@ class BenchmarkResult:
     recovery: list[Recovery] = field(default_factory=list)
     coverage: list[Coverage] = field(default_factory=list)
     categories: list[CategoryShift] = field(default_factory=list)
-    published: list[dict[str, Any]] = field(default_factory=list)  # metrics of cell.json, one row a cell and metric
-    floor: dict[str, float] = field(default_factory=dict)  # placebo: "shift" (max |mean|), "item" (95th pct |item|), "flip_rate"
+    published: list[dict[str, Any]] = field(default_factory=list)
+    floor: dict[str, float] = field(default_factory=dict)
     cautions: list[str] = field(default_factory=list)
     decoding: str = "greedy"
+    pool: str = "other"
 
 
 @dataclass(frozen=True)

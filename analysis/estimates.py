@@ -1,0 +1,112 @@
+"""Means with cluster-robust intervals: of scores, of shifts, of difference-in-differences.
+
+The variance of a mean over n items in G clusters is G / (G - 1) * sum_g e_g^2 / n^2, where e_g is the sum of
+the residuals of cluster g (Liang & Zeger 1986; the same figure as ordinary least squares on a constant with
+clustered errors), referred to t with G - 1 degrees of freedom. With one item a cluster it is the usual
+standard error.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+
+from analysis.clusters import Clusters, Floats
+from analysis.study import Estimate
+
+#: A standard error under this share of the root mean square is rounding of exactly 0.
+ROUNDING = 1e-12
+
+
+def cluster_mean(values: Floats, clusters: Clusters, *, alpha: float = 0.05) -> Estimate:
+    """Mean of `values` with its cluster-robust interval and the two-sided p for mean = 0.
+
+    values : (n_items,); NaN means no answer and is left out (n_items and n_clusters count what is there).
+    alpha : complement of the interval's coverage.
+
+    With one cluster the mean is given, its error is NaN, and `reason` says so; with no values everything is
+    NaN. With no variance between clusters the interval has no width; p is 1 for a mean of exactly 0 and NaN
+    otherwise, because t has no value there. Raises ValueError for an infinite value or a wrong length.
+
+    >>> from analysis.clusters import partition
+    >>> e = cluster_mean(np.array([1.0, 2.0, 3.0]), partition("abc"))
+    >>> round(e.value, 3), round(e.se, 3)   # the standard error of three numbers: 1 / sqrt(3)
+    (2.0, 0.577)
+    """
+    values, clusters = _there(values, clusters)
+    n, g = clusters.n_items, clusters.n_clusters
+    if n == 0:
+        return missing("no item has an answer in every cell of the comparison")
+    mean = float(values.mean())
+    if g == 1:
+        alone = missing(f"1 cluster: no error can be given ({n} items)")
+        return replace(alone, value=mean, n_items=n, n_clusters=1)
+    residuals = clusters.sums(values - mean)
+    se = math.sqrt(g / (g - 1) * float(residuals @ residuals)) / n
+    if se <= ROUNDING * math.sqrt(float(values @ values) / n):
+        return _exact(values, mean, n, g)
+    from scipy.stats import t as student
+
+    half = float(student.ppf(1 - alpha / 2, g - 1)) * se
+    p = 2 * float(student.sf(abs(mean) / se, g - 1))
+    return Estimate(mean, se, mean - half, mean + half, p, n, g)
+
+
+def interval(estimate: Estimate, *, alpha: float) -> tuple[float, float]:
+    """The interval of coverage 1 - alpha of an estimate, whatever alpha it was made with."""
+    if not math.isfinite(estimate.se) or estimate.n_clusters < 2:
+        return math.nan, math.nan
+    from scipy.stats import t as student
+
+    half = float(student.ppf(1 - alpha / 2, estimate.n_clusters - 1)) * estimate.se
+    return estimate.value - half, estimate.value + half
+
+
+def difference_in_differences(shifts: Floats) -> Floats:
+    """Per item, each model's shift minus the mean shift of the other models.
+
+    shifts : (n_items, n_models), one accelerator; NaN in any model makes the item's whole row NaN, so that
+        every contrast stays within one item.
+    Returns (n_items, n_models); all NaN with fewer than 2 models.
+
+    >>> difference_in_differences(np.array([[0.5, 0.1, 0.3]])).round(3).tolist()
+    [[0.3, -0.3, 0.0]]
+    """
+    m = shifts.shape[1]
+    if m < 2:
+        return np.full(shifts.shape, math.nan)
+    others = (shifts.sum(axis=1, keepdims=True) - shifts) / (m - 1)
+    return without_rounding(shifts - others, scale=shifts)
+
+
+def without_rounding(values: Floats, *, scale: Floats) -> Floats:
+    """`values` with what is mere rounding of 0, given the size of `scale`, set to exactly 0."""
+    largest = float(np.nanmax(np.abs(scale), initial=0.0)) if scale.size else 0.0
+    out: Floats = np.where(np.abs(values) <= ROUNDING * largest, 0.0, values)
+    return out
+
+
+def missing(reason: str) -> Estimate:
+    """An estimate that cannot be given, and why."""
+    return Estimate(math.nan, math.nan, math.nan, math.nan, math.nan, 0, 0, reason=reason)
+
+
+def _there(values: Floats, clusters: Clusters) -> tuple[Floats, Clusters]:
+    values = np.asarray(values, dtype=float)
+    if values.shape != (clusters.n_items,):
+        raise ValueError(f"{values.shape} values for {clusters.n_items} items: give one value an item")
+    if np.isinf(values).any():
+        raise ValueError("an infinite value has no mean: score it or leave it out as NaN")
+    keep = ~np.isnan(values)
+    return (values, clusters) if keep.all() else (values[keep], clusters.take(keep))
+
+
+def _exact(values: Floats, mean: float, n: int, g: int) -> Estimate:
+    if not values.any():
+        return Estimate(0.0, 0.0, 0.0, 0.0, 1.0, n, g, reason=f"exactly 0 in all {n} items")
+    same = np.ptp(values) <= ROUNDING * abs(mean)
+    reason = f"the same value in all {n} items" if same else "the same mean in every cluster"
+    p = 1.0 if mean == 0 else math.nan
+    return Estimate(mean, 0.0, mean, mean, p, n, g, reason=f"{reason}: no variance to test against")
