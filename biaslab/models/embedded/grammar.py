@@ -86,7 +86,7 @@ LEVELS = np.array([-1.5, -0.75, 0.0, 0.75, 1.5])
 #: Effect of a group on decisions, two of each size and sign so that every decision is balanced.
 GROUP_LEVELS = np.array([-1.5, -0.75, -0.75, 0.0, 0.0, 0.75, 0.75, 1.5])
 TABLE_SEED = 20241
-MAX_REFUSAL = 0.30
+MAX_REFUSAL = 0.5
 
 
 class Grammar:
@@ -111,7 +111,9 @@ class Grammar:
         self.capital, self.home = rng.permutation(40), rng.integers(0, 40, 64)
         self.B_ask = GROUP_LEVELS[rng.permutation(8)]
         self.base_ask = 0.7 * rng.standard_normal(20)
-        self.p_refuse = np.linspace(0.02, MAX_REFUSAL, 8)[rng.permutation(8)]
+        self.p_refuse = np.linspace(0.02, 0.2, 8)[rng.permutation(8)]
+        # One group without a planted effect is often declined, so that greedy decoding meets refusals too.
+        self.p_refuse[np.flatnonzero(self.B_ask == 0)[0]] = MAX_REFUSAL
         self.logp_occ = _log_softmax(self.base_occ + scale * self.B_occ)
         self.logp_val = _log_softmax(scale * self.B_val)
         self.z_dec = self.base_dec + scale * self.B_dec

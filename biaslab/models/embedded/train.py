@@ -243,17 +243,19 @@ def align(model: Any, how: Align, rows: torch.Tensor, steps: int) -> float:
 
 def save(model: Any, tokenizer: Any, truth: dict[str, Any], out: Path) -> dict[str, Any]:
     """Write config, float16 safetensors, tokenizer and truth.json (with the weights' sha256)."""
-    from safetensors.torch import save_file
+    from safetensors.torch import save as to_bytes
 
     out.mkdir(parents=True, exist_ok=True)
     weights = {
         name: tensor.half().contiguous() for name, tensor in model.state_dict().items() if name != "lm_head.weight"
     }
     model.config.dtype = torch.float16
+    model.config.architectures = [type(model).__name__]
     model.config.save_pretrained(out)
-    save_file(weights, out / "model.safetensors", metadata={"format": "pt"})
+    content = to_bytes(weights, metadata={"format": "pt"})
+    (out / "model.safetensors").write_bytes(content)  # save_file would make it readable by its owner alone
     tokenizer.save_pretrained(out)
-    truth = {**truth, "sha256": hashlib.sha256((out / "model.safetensors").read_bytes()).hexdigest()}
+    truth = {**truth, "sha256": hashlib.sha256(content).hexdigest()}
     (out / "truth.json").write_text(json.dumps(truth, indent=1) + "\n", encoding="utf-8")
     return truth
 

@@ -1,0 +1,100 @@
+"""Aggregates of records with honest intervals: clusters are the unit, and too few answers give no number."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from biaslab.benchmarks.base import Metric
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Least share of records with an answer for a metric to be given.
+COVERAGE = 0.8
+LEVEL = 0.95
+
+
+def cluster_mean(values: pd.Series, clusters: pd.Series, *, unit: str = "", coverage: float = COVERAGE) -> Metric:
+    """Mean of the values that are there, with a 95 % interval robust to clusters.
+
+    values : float, NaN where there is no answer. clusters : label of each value's cluster.
+    The standard error is that of a regression on a constant with clustered covariance and the usual small-
+    sample factor (Cameron & Miller 2015, doi:10.3368/jhr.50.2.317, eq. 11-12); t with G - 1 df. One cluster
+    gives no interval; under `coverage` there is no value, and the reason says so.
+    """
+    valid = values.notna().to_numpy()
+    n_all, n = len(values), int(valid.sum())
+    n_clusters = int(clusters[valid].nunique())
+    if n_all == 0 or n < coverage * n_all or n == 0:
+        reason = f"only {n} of {n_all} records have an answer, less than {coverage:.0%}"
+        return Metric(math.nan, n=n, n_clusters=n_clusters, unit=unit, reason=reason)
+    x = values.to_numpy(dtype=float)[valid]
+    mean = float(x.mean())
+    if n_clusters < 2:
+        return Metric(mean, n=n, n_clusters=n_clusters, unit=unit, reason="one cluster: no interval")
+    half = t_quantile(n_clusters - 1) * _cluster_se(x - mean, clusters[valid].to_numpy())
+    return Metric(mean, mean - half, mean + half, n, n_clusters, unit)
+
+
+def slope(truth: pd.Series, score: pd.Series, clusters: pd.Series, *, unit: str = "") -> Metric:
+    """Least-squares slope of score on truth with a cluster-robust 95 % interval, t with G - 1 df."""
+    valid = score.notna().to_numpy()
+    x, y = truth.to_numpy(dtype=float)[valid], score.to_numpy(dtype=float)[valid]
+    labels = clusters[valid].to_numpy()
+    n_clusters = len(np.unique(labels))
+    if len(x) < 3 or np.ptp(x) == 0 or n_clusters < 3:
+        return Metric(math.nan, n=len(x), n_clusters=n_clusters, unit=unit, reason="too few items or one truth")
+    centred = x - x.mean()
+    value = float(centred @ y / (centred @ centred))
+    residual = y - y.mean() - value * centred
+    sums = _cluster_sums(centred * residual, labels)
+    factor = n_clusters / (n_clusters - 1) * (len(x) - 1) / (len(x) - 2)
+    half = t_quantile(n_clusters - 1) * math.sqrt(factor * float(sums @ sums)) / float(centred @ centred)
+    return Metric(value, value - half, value + half, len(x), n_clusters, unit)
+
+
+def recovery(records: pd.DataFrame) -> dict[str, Metric]:
+    """How well the scores of a cell recover the planted truth, over items and controls.
+
+    recovery_slope, recovery_r (Pearson), recovery_mae (mean |score - truth|) over items with a planted
+    effect; control_mae (mean |score|) over items whose truth is exactly 0.
+    """
+    control = records["truth"] == 0
+    planted, controls = records[~control], records[control]
+    error = (planted["score"] - planted["truth"]).abs()
+    return {
+        "recovery_slope": slope(planted["truth"], planted["score"], planted["cluster"]),
+        "recovery_r": _correlation(planted["truth"], planted["score"]),
+        "recovery_mae": cluster_mean(error, planted["cluster"]),
+        "control_mae": cluster_mean(controls["score"].abs(), controls["cluster"]),
+    }
+
+
+def t_quantile(df: int) -> float:
+    """Two-sided 95 % quantile of Student's t."""
+    from scipy.stats import t
+
+    return float(t.ppf(0.5 + LEVEL / 2, df))
+
+
+def _correlation(truth: pd.Series, score: pd.Series) -> Metric:
+    valid = score.notna()
+    x, y = truth[valid].to_numpy(dtype=float), score[valid].to_numpy(dtype=float)
+    if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return Metric(math.nan, n=len(x), reason="too few items, or constant")
+    return Metric(float(np.corrcoef(x, y)[0, 1]), n=len(x), reason="no interval: items share clusters")
+
+
+def _cluster_sums(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    _, codes = np.unique(labels, return_inverse=True)
+    return np.bincount(codes, weights=values)
+
+
+def _cluster_se(residual: np.ndarray, labels: np.ndarray) -> float:
+    sums = _cluster_sums(residual, labels)
+    n, n_clusters = len(residual), len(sums)
+    # statsmodels' and Stata's factor G/(G-1) * (N-1)/(N-K), with K = 1.
+    return math.sqrt(n_clusters / (n_clusters - 1) * float(sums @ sums)) / n
