@@ -43,8 +43,11 @@ class Clusters:
 
     def sums(self, values: Floats) -> Floats:
         """Sum of `values` (n_items, ...) within each cluster: (n_clusters, ...)."""
-        out = np.zeros((self.n_clusters, *values.shape[1:]))
-        np.add.at(out, self.codes, values)
+        if not self.n_items:
+            return np.zeros((0, *values.shape[1:]))
+        order = np.argsort(self.codes, kind="stable")
+        starts = np.concatenate([[0], np.cumsum(self.sizes)[:-1]])
+        out: Floats = np.add.reduceat(values[order], starts, axis=0)
         return out
 
     def means(self, values: Floats) -> Floats:

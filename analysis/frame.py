@@ -117,7 +117,8 @@ def _make_frame(benchmark: str, decoding: str, pool: str, cells: dict[ArmKey, li
     columns = pd.MultiIndex.from_tuples(list(cells), names=["model", "accel"])
 
     def table(by_arm: Mapping[ArmKey, pd.Series[Any]]) -> pd.DataFrame:
-        return pd.DataFrame({arm: s.reindex(items.index) for arm, s in by_arm.items()}).set_axis(columns, axis=1)
+        aligned = {arm: s.reindex(items.index) for arm, s in by_arm.items()}
+        return pd.DataFrame(aligned).set_axis(columns, axis=1)
 
     return Frame(
         benchmark,

@@ -100,7 +100,7 @@ def read_records(cell: Cell) -> pd.DataFrame:
     try:
         frame = pd.read_parquet(path, columns=list(COLUMNS))
     except Exception as error:  # pyarrow raises many kinds; the line names the file in every case
-        raise AnalysisError(f"{path}: no readable records ({error}); delete the cell and run it again") from error
+        raise AnalysisError(f"{path}: unreadable ({error}); delete the cell and run it again") from error
     if frame.empty:
         raise AnalysisError(f"{path}: holds no records; delete the cell and run it again")
     try:
@@ -127,8 +127,8 @@ def refuse_conflicts(cells: Iterable[Cell]) -> None:
         first = places.setdefault(place, cell)
         if first is not cell and (field := _difference(first, cell)):
             raise AnalysisError(
-                f"model {cell.model}, accel {cell.accel}, benchmark {cell.benchmark}, {cell.decoding}: two cells "
-                f"differ in {field}, and only seeds may; analyse a sweep's folder, or label one of them otherwise"
+                f"model {cell.model}, accel {cell.accel}, benchmark {cell.benchmark}, {cell.decoding}: two "
+                f"cells differ in {field}, and only seeds may; analyse one sweep's folder, or label one anew"
             )
         other = versions.setdefault((cell.benchmark, cell.pool), cell)
         for field in ("version", "data_sha256"):
@@ -207,7 +207,8 @@ def _missing(entry: Mapping[str, Any], folder: Path) -> Missing:
         state, reason = "missing", reason or "another process was computing it"
     state = state if state in ("failed", "missing", "refused") else "missing"
     names = [str(entry.get(k) or "?") for k in ("model", "accel", "benchmark")]
-    return Missing(names[0], names[1], names[2], state, " ".join((reason or "not run").split()))
+    reason = " ".join((reason or "not run").split())
+    return Missing(names[0], names[1], names[2], state, reason, str(entry.get("decoding") or ""))
 
 
 def _read_cell(folder: Path) -> Cell:
@@ -280,7 +281,7 @@ def _check_records(frame: pd.DataFrame, path: Path) -> None:
         if empty.any():
             raise AnalysisError(f"{path}: row {int(empty.to_numpy().argmax())} has no {column}")
     for row in frame[frame.duplicated(["item", "repeat"])].itertuples():
-        raise AnalysisError(f"{path}: item {row.item} occurs twice in repeat {row.repeat}; ids must be unique")
+        raise AnalysisError(f"{path}: item {row.item} occurs twice in repeat {row.repeat}")
     for row in frame[np.isinf(frame["score"])].itertuples():
         raise AnalysisError(f"{path}: item {row.item} has an infinite score")
     for row in frame[frame["score"].isna() != frame["outcome"].isin(NO_ANSWER)].itertuples():

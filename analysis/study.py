@@ -250,13 +250,17 @@ class Arm:
 
 @dataclass(frozen=True)
 class Missing:
-    """A cell that was asked for and is not there: state is "failed", "missing" or "refused"."""
+    """A cell that was asked for and is not there: state is "failed", "missing" or "refused".
+
+    decoding : "greedy", "sampled", or "" where it is not on record.
+    """
 
     model: str
     accel: str
     benchmark: str
     state: str
     reason: str
+    decoding: str = ""
 
 
 @dataclass(frozen=True)

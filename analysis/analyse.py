@@ -1,0 +1,143 @@
+"""The whole analysis: from a folder of results to a Study."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+
+from analysis.benchmark import analyse_benchmark
+from analysis.cautions import study_cautions
+from analysis.contrasts import BASELINE
+from analysis.errors import AnalysisError
+from analysis.frame import Frame, make_frames
+from analysis.levels import check_named
+from analysis.load import Cell, Loaded, load
+from analysis.provenance import arms, methods, provenance
+from analysis.settings import Settings
+from analysis.study import BenchmarkResult, Missing, Study
+from analysis.words import listing, p_text, plural
+
+QUESTION = "Does making these models cheaper change their bias, and does that change depend on the model?"
+
+
+def analyse(results: Path | str, settings: Settings | None = None) -> Study:
+    """Analyse a sweep's folder or a results folder.
+
+    Raises AnalysisError, in one line, for wrong settings, nothing to analyse, or files that are broken, of
+    another schema version, or contradict each other.
+    """
+    settings = settings or Settings()
+    check_settings(settings)
+    loaded = load(Path(results))
+    frames = make_frames(loaded.cells)
+    check_named(frames, settings.accels)
+    found = [analyse_benchmark(frame, _absent(frame, frames, loaded.missing), settings) for frame in frames]
+    found = adjust_over_benchmarks(found)
+    models = {c.model: str(c.content["model"].get("note") or "") for c in loaded.cells}
+    accels = _accels(loaded)
+    order = [(m, a) for m in models for a in accels]
+    return Study(
+        question=QUESTION,
+        answer=answer(found, settings.alpha),
+        sweep=loaded.name,
+        command=loaded.command,
+        settings=asdict(settings),
+        models=models,
+        accels=accels,
+        benchmarks=found,
+        arms=arms(loaded.cells, order),
+        missing=loaded.missing,
+        cautions=study_cautions(frames, loaded.missing, models),
+        provenance=provenance(loaded),
+        methods=methods(frames, found, settings),
+    )
+
+
+def check_settings(settings: Settings) -> None:
+    """Raise AnalysisError for a setting out of range."""
+    rules = [
+        ("alpha", settings.alpha, 0 < settings.alpha < 0.5, "above 0 and below 0.5"),
+        ("n_resamples", settings.n_resamples, settings.n_resamples >= 99, "at least 99"),
+        ("seed", settings.seed, settings.seed >= 0, "at least 0"),
+        ("coverage", settings.coverage, 0 <= settings.coverage <= 1, "from 0 to 1"),
+        ("perplexity_ratio", settings.perplexity_ratio, settings.perplexity_ratio > 1, "above 1"),
+        ("margins.log_odds_sd", settings.margins.log_odds_sd, settings.margins.log_odds_sd > 0, "above 0"),
+        ("margins.rate", settings.margins.rate, 0 < settings.margins.rate < 1, "above 0 and below 1"),
+    ]
+    for name, value, allowed, text in rules:
+        if not allowed:  # NaN is allowed by none of the comparisons
+            raise AnalysisError(f"{name}={value}: must be {text}")
+
+
+def adjust_over_benchmarks(results: Sequence[BenchmarkResult]) -> list[BenchmarkResult]:
+    """The results with their omnibus p adjusted over all that have one (Holm 1979; Benjamini & Hochberg 1995)."""
+    tested = sorted((r for r in results if math.isfinite(r.omnibus.p)), key=lambda r: r.omnibus.p)
+    n = len(tested)
+    holm, largest = {}, 0.0
+    for i, r in enumerate(tested):
+        largest = max(largest, min(1.0, (n - i) * r.omnibus.p))
+        holm[id(r)] = largest
+    bh, smallest = {}, 1.0
+    for i, r in reversed(list(enumerate(tested, start=1))):
+        smallest = min(smallest, n / i * r.omnibus.p)
+        bh[id(r)] = smallest
+    return [
+        replace(r, omnibus=replace(r.omnibus, p_holm=holm[id(r)], p_bh=bh[id(r)])) if id(r) in holm else r
+        for r in results
+    ]
+
+
+def answer(results: Sequence[BenchmarkResult], alpha: float) -> str:
+    """The question answered in a sentence, with its figures."""
+    shifts = [s for r in results for s in r.shifts if s.verdict not in ("placebo", "missing")]
+    if not shifts:
+        return "It cannot be told: no accelerated cell with a baseline was measured."
+    changed = [s for s in shifts if s.verdict == "changed"]
+    same = [s for s in shifts if s.verdict in ("unchanged", "exactly unchanged", "inert")]
+    open_ = len(shifts) - len(changed) - len(same)
+    cells = (
+        f"Of {plural(len(shifts), 'accelerated cell')} {len(changed)} changed, {len(same)} did not and {open_} "
+        f"{'is' if open_ == 1 else 'are'} undecided"
+    )
+    return f"{cells}; {_interactions(results)}."
+
+
+def _interactions(results: Sequence[BenchmarkResult]) -> str:
+    by_verdict: dict[str, list[BenchmarkResult]] = {}
+    for r in results:
+        by_verdict.setdefault(r.verdict, []).append(r)
+    texts = {
+        "interaction": "the change depends on the model on",
+        "additive": "it is shown to be alike for these models on",
+        "undecided": "it is open whether it depends on the model on",
+        "cannot be tested": "dependence on the model cannot be tested on",
+    }
+    parts = []
+    for verdict, text in texts.items():
+        if found := by_verdict.get(verdict):
+            p = lambda r: f" ({p_text(r.omnibus.p)})" if verdict in ("interaction", "undecided") else ""  # noqa: E731, B023
+            parts.append(f"{text} {listing([r.title + p(r) for r in found])}")
+    return "; ".join(parts)
+
+
+def _absent(frame: Frame, frames: Sequence[Frame], missing: Sequence[Missing]) -> list[Missing]:
+    """The missing cells that belong to a frame: same benchmark and decoding, and its model or the first frame."""
+    same = [f for f in frames if f.benchmark == frame.benchmark]
+    out = []
+    for m in missing:
+        if m.benchmark != frame.benchmark or m.decoding not in ("", frame.decoding):
+            continue
+        owners = [f for f in same if m.model in f.models and m.decoding in ("", f.decoding)] or same[:1]
+        if frame in owners:
+            out.append(m)
+    return out
+
+
+def _accels(loaded: Loaded) -> list[str]:
+    def labels(cells: Sequence[Cell]) -> list[str]:
+        return [c.accel for c in cells]
+
+    rest = [*labels(loaded.cells), *(m.accel for m in loaded.missing)]
+    return list(dict.fromkeys([BASELINE, *rest]))

@@ -1,0 +1,83 @@
+"""What a reader must know before believing a study: how its arms differ apart from what was asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from analysis.frame import Frame
+from analysis.load import Cell
+from analysis.study import Missing
+from analysis.words import listing, plural
+
+#: Settings outside a cell's key that can move a score, as dotted paths in cell.json.
+WATCHED = ("dtype", "environment.device", "environment.device_name", "environment.batch_tokens",
+           "environment.max_batch", "environment.versions", "environment.commit")  # fmt: skip
+
+
+def study_cautions(
+    frames: Sequence[Frame], missing: Sequence[Missing], models: Mapping[str, str]
+) -> list[str]:
+    """Cautions of a whole study, one sentence each."""
+    out = [f"{model} is no ordinary model: {note}." for model, note in models.items() if note]
+    if missing:
+        names = listing([f"{m.model} {m.accel} {m.benchmark}" for m in missing], most=4)
+        out.append(f"{plural(len(missing), 'cell')} of this study not there ({names}); see what is missing.")
+    pools = {frame.pool for frame in frames}
+    if len(pools) > 1:
+        out.append("Embedded models are analysed apart from the others: the two are never pooled.")
+    elif pools == {"embedded"}:
+        out.append(
+            "All models are embedded toy models with a planted truth: they show that the tool measures right, "
+            "and say nothing about any other model."
+        )
+    n_benchmarks = len({(f.benchmark, f.decoding, f.pool) for f in frames})
+    if n_benchmarks > 1:
+        out.append(f"{n_benchmarks} benchmarks were tested; p values adjusted over them (Holm) stand beside each p.")
+    cells = [c for f in frames for cs in f.cells.values() for c in cs if c.kind != "placebo"]
+    return out + differing(cells)
+
+
+def differing(cells: Sequence[Cell]) -> list[str]:
+    """One sentence for each watched setting in which cells differ. Placebos differ on purpose: leave them out."""
+    out = []
+    for path in WATCHED:
+        if path == "environment.versions":
+            out += _differing_versions(cells)
+        elif sentence := _sentence(path.rpartition(".")[2], _by_value(cells, lambda c, p=path: _get(c, p))):
+            out.append(sentence)
+    return out
+
+
+def _differing_versions(cells: Sequence[Cell]) -> list[str]:
+    versions = [_get(c, "environment.versions") or {} for c in cells]
+    names = sorted({name for v in versions if isinstance(v, Mapping) for name in v})
+    found = (
+        _sentence(f"version of {name}", _by_value(cells, lambda c, n=name: (_get(c, "environment.versions") or {}).get(n)))
+        for name in names
+    )
+    return [sentence for sentence in found if sentence]
+
+
+def _by_value(cells: Iterable[Cell], get: Any) -> dict[str, list[str]]:
+    by_value: dict[str, list[str]] = {}
+    for cell in cells:
+        arm = f"{cell.model} {cell.accel}"
+        arms = by_value.setdefault(str(get(cell)), [])
+        if arm not in arms:
+            arms.append(arm)
+    return by_value
+
+
+def _sentence(name: str, by_value: Mapping[str, Sequence[str]]) -> str:
+    if len(by_value) < 2:
+        return ""
+    parts = [f"{value} in {listing(arms, most=3)}" for value, arms in by_value.items()]
+    return f"Arms that are compared differ in {name.replace('_', ' ')}: {'; '.join(parts)}."
+
+
+def _get(cell: Cell, path: str) -> Any:
+    value: Any = cell.content
+    for part in path.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value

@@ -1,0 +1,178 @@
+"""Verdicts in words: of a cell against its margin, of a benchmark over its cells.
+
+A cell is "unchanged" only if it is shown to be within the margin (two one-sided tests at alpha: the interval
+of coverage 1 - 2 alpha lies inside), "changed" if its adjusted p is at most alpha and it is not shown to be
+within the margin, "inconclusive" otherwise. A benchmark is "additive" only if every difference-in-differences
+is shown to be within the margin; a large p alone is "undecided".
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from analysis.errors import AnalysisError
+from analysis.estimates import interval
+from analysis.settings import Settings
+from analysis.study import Difference, Estimate, Omnibus, Shift
+from analysis.words import estimate_text, interval_text, listing, p_text, plural, signed
+
+RELATIVE = ("log-odds", "log-prob")
+
+
+@dataclass(frozen=True)
+class CellVerdict:
+    """verdict and needed_clusters as in study.Shift; `sentence` without what coverage and quality add."""
+
+    verdict: str
+    sentence: str
+    needed_clusters: int | None = None
+
+
+def equivalence_margin(score_kind: str, item_sd: float, settings: Settings) -> float:
+    """Margin in the unit of the score; item_sd is that of the model's baseline.
+
+    Raises AnalysisError for a kind of score that has no margin.
+    """
+    if score_kind in RELATIVE:
+        return settings.margins.log_odds_sd * item_sd
+    if score_kind == "rate":
+        return settings.margins.rate
+    raise AnalysisError(f"score_kind {score_kind!r}: choose one of {', '.join((*RELATIVE, 'rate'))}")
+
+
+def within(estimate: Estimate, margin: float, alpha: float) -> bool:
+    """Whether the interval of coverage 1 - 2 alpha lies inside +-margin (two one-sided tests at alpha)."""
+    low, high = interval(estimate, alpha=2 * alpha)
+    return low > -margin and high < margin
+
+
+def cell_verdict(
+    estimate: Estimate, margin: float, *, part: str, unit: str, direction: str | None, alpha: float
+) -> CellVerdict:
+    """The verdict of one cell.
+
+    part : "tested" or "beside" for arms that are judged; "inert" or "placebo" for those that are not.
+    """
+    figures = estimate_text(estimate, unit, alpha)
+    if part == "placebo":
+        return CellVerdict("placebo", f"A placebo: {figures} is noise by construction.")
+    if estimate.n_items == 0:
+        return CellVerdict("missing", f"No shift: {estimate.reason}.")
+    if part == "inert":
+        return CellVerdict("inert", f"The arm changed no logit: it did nothing to this model (shift {figures}).")
+    if estimate.value == 0 and estimate.se == 0 and estimate.reason.startswith("exactly"):
+        return CellVerdict("exactly unchanged", f"Exactly unchanged: the score of all {estimate.n_items} items is the same.")
+    if within(estimate, margin, alpha):
+        return CellVerdict("unchanged", _unchanged(estimate, margin, unit, alpha))
+    if estimate.p_adjusted <= alpha:
+        towards = ""
+        if direction is not None:
+            towards = " towards the stereotype" if estimate.value > 0 else " away from the stereotype"
+        return CellVerdict("changed", f"Changed{towards}: {figures}.")
+    return _inconclusive(estimate, margin, unit, alpha)
+
+
+def benchmark_verdict(
+    omnibus: Omnibus, differences: Sequence[Difference], shifts: Sequence[Shift], *, unit: str, alpha: float
+) -> tuple[str, str]:
+    """Verdict and sentence of a benchmark from its tested cells."""
+    tested = [d for d in differences if d.tested]
+    if not math.isfinite(omnibus.p) or (omnibus.reason and not omnibus.p <= alpha and _few(omnibus)):
+        return "cannot be tested", f"The interaction cannot be tested: {omnibus.reason}."
+    equivalent = bool(tested) and all(within(d.estimate, d.margin, alpha) for d in tested)
+    test = f"combined sign-flip {p_text(omnibus.p)}, {plural(omnibus.n_clusters, 'cluster')}"
+    if omnibus.p <= alpha:
+        small = " Every difference-in-differences is within the margin all the same." if equivalent else ""
+        named = _stand_out(tested, shifts, unit, alpha)
+        return "interaction", f"The effect of acceleration depends on the model: {named} ({test}).{small}"
+    if equivalent:
+        widest = max(tested, key=lambda d: abs(d.estimate.value))
+        return "additive", (
+            f"Acceleration acts alike on these models: every difference-in-differences is within the margin, the "
+            f"largest {signed(widest.estimate.value)} {unit} ({widest.model} under {widest.accel}; {test})."
+        )
+    return "undecided", (
+        f"Undecided: no interaction is shown ({test}), and none is excluded: "
+        f"{_widest(tested, unit, alpha)} reaches beyond the margin."
+    )
+
+
+def _few(omnibus: Omnibus) -> bool:
+    return "no sign-flip test" in omnibus.reason
+
+
+def _unchanged(estimate: Estimate, margin: float, unit: str, alpha: float) -> str:
+    low, high = interval(estimate, alpha=2 * alpha)
+    small = " (detectable, but smaller than the margin)" if estimate.p_adjusted <= alpha else ""
+    return (
+        f"Unchanged: {signed(estimate.value)} {unit}, {interval_text(low, high, 2 * alpha)}, inside the margin "
+        f"of {margin:.3g}{small}."
+    )
+
+
+def _inconclusive(estimate: Estimate, margin: float, unit: str, alpha: float) -> CellVerdict:
+    figures = estimate_text(estimate, unit, alpha)
+    if not math.isfinite(estimate.se):
+        return CellVerdict("inconclusive", f"Inconclusive: {figures}; {estimate.reason}.")
+    needed = clusters_needed(estimate, margin, alpha)
+    more = f"; about {needed} clusters like these {estimate.n_clusters} would settle it" if needed else ""
+    return CellVerdict(
+        "inconclusive",
+        f"Inconclusive: {figures} neither shows a change nor stays inside the margin of {margin:.3g}{more}.",
+        needed,
+    )
+
+
+def clusters_needed(estimate: Estimate, margin: float, alpha: float) -> int | None:
+    """Clusters of the present size at which this very estimate would be either within the margin or nonzero.
+
+    The error shrinks with the square root of the clusters; multiplicity is left out. None if no error is known
+    or more than a million clusters would be needed.
+    """
+    low, high = interval(estimate, alpha=2 * alpha)
+    half_equivalence, half_zero = (high - low) / 2, (estimate.ci_high - estimate.ci_low) / 2
+    ratios = [half_equivalence / (margin - abs(estimate.value))] if abs(estimate.value) < margin else []
+    ratios += [half_zero / abs(estimate.value)] if estimate.value else []
+    if not ratios or not math.isfinite(min(ratios)) or min(ratios) > 1e3:
+        return None
+    needed = math.ceil(estimate.n_clusters * min(ratios) ** 2)
+    return max(needed, estimate.n_clusters + 1)
+
+
+def _stand_out(tested: Sequence[Difference], shifts: Sequence[Shift], unit: str, alpha: float) -> str:
+    """The cells whose difference-in-differences stands out, largest first, or that none does.
+
+    Of two models under one accel the differences mirror each other; the one that moved more is named.
+    """
+    size = {(s.model, s.accel): abs(s.estimate.value) for s in shifts}
+    chosen: dict[str, Difference] = {}
+    several: list[Difference] = []
+    for d in (d for d in tested if d.estimate.p_adjusted <= alpha):
+        pair = sum(x.accel == d.accel for x in tested) == 2
+        if not pair:
+            several.append(d)
+        elif d.accel not in chosen or size[d.model, d.accel] > size[chosen[d.accel].model, d.accel]:
+            chosen[d.accel] = d
+    named = sorted([*several, *chosen.values()], key=lambda d: -abs(d.estimate.value))
+    if not named:
+        return "no single cell stands out, the pattern as a whole does"
+    texts = [
+        f"{d.accel} moves {d.model} by {estimate_text(d.estimate, unit, alpha)} more than the other models"
+        for d in named[:3]
+    ]
+    rest = f"; {plural(len(named) - 3, 'more cell')} stand out" if len(named) > 3 else ""
+    return listing(texts, most=3) + rest
+
+
+def _widest(tested: Sequence[Difference], unit: str, alpha: float) -> str:
+    known = [d for d in tested if math.isfinite(d.estimate.ci_low)]
+    if not known:
+        return "a difference-in-differences without an interval"
+    d = max(known, key=lambda d: max(abs(x) for x in interval(d.estimate, alpha=2 * alpha)))
+    low, high = interval(d.estimate, alpha=2 * alpha)
+    return (
+        f"the difference-in-differences of {d.model} under {d.accel} "
+        f"({signed(d.estimate.value)} {unit}, {interval_text(low, high, 2 * alpha)}, margin {d.margin:.3g})"
+    )
