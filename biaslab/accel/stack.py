@@ -1,0 +1,82 @@
+"""Accelerators in order: which stacks make sense, what they are called, and applying them."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from biaslab.accel.base import Accelerator
+from biaslab.models.base import LoadedModel
+
+#: Fields that make replicates of one accelerator, not another accelerator: they stay out of its label.
+REPLICATES = frozenset({"calibration.seed"})
+KEPT = re.compile(r"[^A-Za-z0-9._+-]+")
+
+
+def check_stack(accels: Mapping[str, Accelerator]) -> str | None:
+    """The reason why these accelerators make no sense together in this order, or None."""
+    if len(accels) < 2:
+        return None
+    quantizer = cache = ""
+    for name, accel in accels.items():
+        if accel.kind in ("baseline", "placebo"):
+            return f"{name} is a {accel.kind} and stands alone; leave it out of the stack"
+        if accel.kind == "pruner" and quantizer:
+            return f"{name} prunes dense weights, and {quantizer} before it leaves none; put {name} first"
+        if accel.kind == "quantizer":
+            if quantizer:
+                return f"{quantizer} and {name} both quantize the weights; choose one"
+            quantizer = name
+        if accel.kind == "cache":
+            if cache:
+                return f"{cache} and {name} both quantize the KV cache; choose one"
+            cache = name
+    return None
+
+
+def apply_stack(model: LoadedModel, accels: Mapping[str, Accelerator]) -> LoadedModel:
+    """`model` with every accelerator applied in order (in place); one Fact a step."""
+    for name, accel in accels.items():
+        model = accel.apply(model, name)
+    return model
+
+
+def label(accels: Mapping[str, Accelerator], defaults: Mapping[str, Accelerator]) -> str:
+    """The word for an arm: "none", "wanda50+hqq4", "hqq4(group_size=32)".
+
+    defaults : choice name -> the accelerator as its YAML gives it; a field that differs is shown. A name
+        without a default is compared with its class's own values. The calibration seed is never shown:
+        seeds are replicates of one accelerator.
+    """
+    parts = [
+        name + _changed(accel, defaults.get(name) or type(accel)())
+        for name, accel in accels.items()
+        if accel.kind != "baseline"
+    ]
+    return "+".join(parts) or "none"
+
+
+def _changed(accel: Accelerator, default: Accelerator) -> str:
+    before = dict(_flat(dataclasses.asdict(default)))
+    changed = [
+        f"{key}={_word(value)}"
+        for key, value in _flat(dataclasses.asdict(accel))
+        if key not in REPLICATES and (key not in before or before[key] != value)
+    ]
+    return f"({','.join(changed)})" if changed else ""
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _word(value: Any) -> str:
+    """A value in the letters a folder's name may have: of a path only its last part."""
+    text = "-".join(map(str, value)) if isinstance(value, list) else str(value)
+    return KEPT.sub("-", text.rstrip("/").rsplit("/", 1)[-1]).strip("-") or "empty"
