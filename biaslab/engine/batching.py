@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+import inspect
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,9 @@ from biaslab.models.base import LoadedModel
 
 if TYPE_CHECKING:
     import torch
+
+Ids = tuple[int, ...]
+N_WORDS_SHOWN = 60
 
 
 @dataclass(frozen=True)
@@ -21,76 +25,127 @@ class Limits:
     max_batch: int
     side: str
 
-
-def plan_batches(lengths: Sequence[int], limits: Limits) -> Iterator[list[int]]:
-    """Indices of rows for each forward: longest first (memory runs out at once or never), within limits."""
-    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-    while order:
-        width = max(1, lengths[order[0]])
-        size = max(1, min(limits.max_batch, limits.batch_tokens // width))
-        yield order[:size]
-        order = order[size:]
+    def rows(self, width: int) -> int:
+        """How many rows of `width` tokens one forward may have; never fewer than one."""
+        return max(1, min(self.max_batch, self.batch_tokens // max(1, width)))
 
 
 def run_batches(
-    lengths: Sequence[int], limits: Limits, forward: Callable[[list[int]], None], on_done: Callable[[list[int]], None]
+    lengths: Sequence[int],
+    limits: Limits,
+    forward: Callable[[list[int]], None],
+    on_done: Callable[[list[int]], None],
 ) -> None:
-    """Call `forward` on every batch; when memory runs out, halve the batch and go on.
+    """Call `forward` on indices of rows of like length, longest first: memory runs out early or never.
 
+    When memory runs out, the token budget is halved for this batch and for those to come.
     Raises CellFailed if a single row does not fit.
+    """
+    waiting = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    budget = limits.batch_tokens
+    while waiting:
+        width = lengths[waiting[0]]
+        batch = waiting[: Limits(budget, limits.max_batch, limits.side).rows(width)]
+        shortage = _try(forward, batch)
+        if shortage is None:
+            on_done(batch)
+            waiting = waiting[len(batch) :]
+        elif len(batch) == 1:
+            raise CellFailed(
+                f"out of memory on a single sequence of {width} tokens ({shortage}); use a smaller dtype, a "
+                "stronger accelerator or a larger device"
+            )
+        else:
+            budget = len(batch) // 2 * max(1, width)
+
+
+def _try(forward: Callable[[list[int]], None], batch: list[int]) -> str | None:
+    """None when `forward` went through, else the first line of what the allocator said.
+
+    Only the words leave this function: the exception's traceback would keep the failed batch's tensors.
     """
     import torch
 
-    for planned in plan_batches(lengths, limits):
-        pending = [planned]
-        while pending:
-            batch = pending.pop()
-            try:
-                forward(batch)
-            except torch.OutOfMemoryError as error:
-                if len(batch) == 1:
-                    raise CellFailed(
-                        f"out of memory on one sequence of {lengths[batch[0]]} tokens; use a smaller dtype, a "
-                        "stronger accelerator or another device"
-                    ) from error
-                half = len(batch) // 2
-                pending += [batch[half:], batch[:half]]
-                limits = Limits(limits.batch_tokens, half, limits.side)
-            else:
-                on_done(batch)
+    try:
+        forward(batch)
+    except RuntimeError as error:
+        words = str(error)
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in words:
+            raise
+    else:
+        return None
+    torch.cuda.empty_cache()  # does nothing where CUDA is not in use
+    return next((line for line in words.splitlines() if line.strip()), "no further word")
 
 
-def pad(rows: Sequence[Sequence[int]], side: str, fill: int, device: Any) -> tuple[Any, Any, Any]:
-    """Token ids, attention mask and position ids, each (rows, longest), padded on `side`."""
+def pad(
+    rows: Sequence[Sequence[int]], side: str, fill: int, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Token ids, attention mask and position ids, each int64 (rows, longest), padded on `side`.
+
+    Positions count real tokens from 0, so a row's do not depend on its padding.
+    """
     import torch
 
     width = max(len(row) for row in rows)
-    ids = torch.full((len(rows), width), fill, dtype=torch.long, device=device)
-    mask = torch.zeros((len(rows), width), dtype=torch.long, device=device)
-    for i, row in enumerate(rows):
-        where = slice(0, len(row)) if side == "right" else slice(width - len(row), width)
-        ids[i, where] = torch.tensor(row, dtype=torch.long, device=device)
-        mask[i, where] = 1
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
-    return ids, mask, positions
+    ids, mask = [], []
+    for row in rows:
+        blank, ones = width - len(row), [1] * len(row)
+        right = side == "right"
+        ids.append([*row, *[fill] * blank] if right else [*[fill] * blank, *row])
+        mask.append([*ones, *[0] * blank] if right else [*[0] * blank, *ones])
+    masks = torch.tensor(mask, dtype=torch.long, device=device)
+    positions = (masks.cumsum(1) - 1).clamp(min=0)
+    return torch.tensor(ids, dtype=torch.long, device=device), masks, positions
 
 
-def forward_logits(model: LoadedModel, rows: Sequence[Sequence[int]], side: str) -> torch.Tensor:
-    """Logits (rows, longest, vocabulary) of one padded forward, through the arm's KV cache if it has one."""
+def forward_logits(
+    model: LoadedModel, rows: Sequence[Sequence[int]], side: str, columns: Sequence[int]
+) -> torch.Tensor:
+    """Logits (rows, len(columns), vocabulary) at some positions of one padded batch.
+
+    The forward goes through the arm's KV cache if it has one: a quantized cache must act on scores.
+    """
+    import torch
+
     ids, mask, positions = pad(rows, side, pad_id(model), model.device)
-    extra: dict[str, Any] = {"use_cache": False}
-    if model.cache_factory is not None:
-        extra = {"use_cache": True, "past_key_values": model.cache_factory()}
-    logits: torch.Tensor = model.module(
-        input_ids=ids, attention_mask=mask, position_ids=positions, **extra
+    wanted = torch.tensor(columns, dtype=torch.long, device=model.device)
+    cache = {} if model.cache_factory is None else {"past_key_values": model.cache_factory()}
+    logits = call(
+        model,
+        input_ids=ids,
+        attention_mask=mask,
+        position_ids=positions,
+        logits_to_keep=wanted,
+        use_cache=bool(cache),
+        **cache,
     ).logits
-    return logits
+    kept: torch.Tensor = logits if logits.shape[1] == len(columns) else logits.index_select(1, wanted)
+    return kept
+
+
+def call(model: LoadedModel, **arguments: Any) -> Any:
+    """One forward, without the arguments that this architecture has no name for."""
+    known = inspect.signature(model.module.forward).parameters
+    if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in known.values()):
+        arguments = {name: value for name, value in arguments.items() if name in known}
+    return model.module(**arguments)
 
 
 def pad_id(model: LoadedModel) -> int:
     """A token id to fill with; it is masked, so any valid one will do."""
     for name in ("pad_token_id", "eos_token_id"):
         value = getattr(model.tokenizer, name, None)
-        if value is not None:
+        # A pad token added to the tokenizer alone would lie beyond the embedding.
+        if value is not None and 0 <= value < int(getattr(model.module.config, "vocab_size", value + 1)):
             return int(value)
     return 0
+
+
+def broken(model: LoadedModel, bad: Sequence[Ids], n: int) -> CellFailed:
+    """The error for sequences of a batch of `n` whose logits are NaN or infinite, the first one quoted."""
+    text = str(model.tokenizer.decode(list(bad[0])))[-N_WORDS_SHOWN:]
+    return CellFailed(
+        f"NaN or infinite logits for {len(bad)} of the {n} sequences of a batch, first: {text!r}; the model "
+        f"does not work in {str(model.dtype).removeprefix('torch.')} or under this accelerator"
+    )

@@ -2,29 +2,33 @@
 
 transformers' generate is not used: it draws every sampled token of a batch from one global generator, so
 an answer would depend on batch size and order. Here each request has a generator of its own. Greedy
-decoding is tested to equal generate.
+decoding is tested to equal generate. A model's own generation settings (repetition penalty, temperature)
+are not applied: `Decoding` says all there is, for every model alike.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from biaslab.engine.batching import Limits, pad, pad_id, run_batches
+from biaslab.engine.batching import Ids, Limits, broken, call, pad, pad_id, run_batches
+from biaslab.engine.prompts import EmptyRequest, Renderer
 from biaslab.engine.requests import Decoding, Generate, GenerateResponse
-from biaslab.errors import CellFailed
 from biaslab.models.base import LoadedModel
+
+if TYPE_CHECKING:
+    import torch
 
 
 @dataclass
 class _Writing:
-    """One request while its answer grows."""
+    """One request while its answer grows; `finish` is empty until it is complete."""
 
     request: Generate
-    prompt: tuple[int, ...]
+    prompt: Ids
     seed: int
     generator: np.random.Generator = field(default_factory=np.random.default_rng)
     ids: list[int] = field(default_factory=list)
@@ -37,20 +41,29 @@ class _Writing:
 
 def generate(
     model: LoadedModel,
+    renderer: Renderer,
     requests: Sequence[Generate],
-    prompts: Sequence[tuple[int, ...]],
     seeds: Sequence[int] | None,
     decoding: Decoding,
     limits: Limits,
-    on_done: Callable[[int], None] | None,
+    on_done: Callable[[int], None] | None = None,
 ) -> list[GenerateResponse]:
-    """An answer to each request, in order. `seeds` are used by sampled decoding only (None: all zero)."""
+    """An answer to each request, in order.
+
+    seeds : of each request's own generator; only sampled decoding needs them.
+    A prompt that does not leave room for max_new_tokens within the context window is `too_long`.
+    on_done : called with the number of requests answered since the last call.
+    Raises ValueError for a wrong decoding or missing seeds, CellFailed for NaN or infinite logits.
+    """
+    if not requests:
+        return []
+    _check(decoding, seeds)
     writings = [
-        _Writing(request, prompt, seed)
-        for request, prompt, seed in zip(requests, prompts, seeds or [0] * len(requests), strict=True)
+        _Writing(request, _prompt(renderer, request), seed)
+        for request, seed in zip(requests, seeds or [0] * len(requests), strict=True)
     ]
     lengths = [len(w.prompt) + w.request.max_new_tokens for w in writings]
-    fitting = [i for i, n in enumerate(lengths) if n <= model.context_length]
+    fitting = [i for i, n in enumerate(lengths) if n - 1 <= model.context_length]  # the last is never input
 
     def forward(batch: list[int]) -> None:
         mine = [writings[fitting[b]] for b in batch]
@@ -68,33 +81,58 @@ def generate(
     return [_response(model, writing) for writing in writings]
 
 
-def _decode(model: LoadedModel, writings: list[_Writing], decoding: Decoding) -> None:
-    """Write all answers of one batch; a finished row leaves it."""
+def _check(decoding: Decoding, seeds: Sequence[int] | None) -> None:
+    if decoding.mode not in ("greedy", "sampled"):
+        raise ValueError(f"decoding.mode={decoding.mode!r}: choose greedy or sampled")
+    if decoding.mode == "sampled" and seeds is None:
+        raise ValueError("decoding.mode=sampled needs one seed a request")
+    if not decoding.temperature > 0 or not 0 < decoding.top_p <= 1:
+        raise ValueError(
+            f"decoding.temperature={decoding.temperature} top_p={decoding.top_p}: need temperature > 0 and "
+            "0 < top_p <= 1; for no randomness use decoding.mode=greedy"
+        )
+
+
+def _prompt(renderer: Renderer, request: Generate) -> Ids:
+    ids = renderer.prompt_ids(request.prompt)
+    if not ids or request.max_new_tokens < 1:
+        raise EmptyRequest(
+            f"nothing to write: a prompt of {len(ids)} tokens, max_new_tokens={request.max_new_tokens}; "
+            "both must be at least 1"
+        )
+    return ids
+
+
+def _decode(model: LoadedModel, writings: Sequence[_Writing], decoding: Decoding) -> None:
+    """Write all answers of one batch, token by token; a finished row leaves it."""
     import torch
-    from transformers import DynamicCache
 
     active = list(writings)
     ids, mask, positions = pad([w.prompt for w in active], "left", pad_id(model), model.device)
-    cache: Any = model.cache_factory() if model.cache_factory else DynamicCache(config=model.module.config)
+    cache = model.cache_factory() if model.cache_factory is not None else None
     ends = _end_ids(model)
     while active:
-        output = model.module(
-            input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True
+        output = call(
+            model,
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
         )
         cache = output.past_key_values
-        chosen = _choose(output.logits[:, -1].float(), active, decoding)
-        for writing, token in zip(active, chosen, strict=True):
+        tokens = _next_tokens(model, output.logits[:, -1].float(), active, decoding)
+        for writing, token in zip(active, tokens, strict=True):
             _append(model, writing, token, ends)
         rows = [k for k, w in enumerate(active) if not w.finish]
-        if not rows:
-            return
-        if len(rows) < len(active):
+        if 0 < len(rows) < len(active):
             index = torch.tensor(rows, dtype=torch.long, device=model.device)
             cache.batch_select_indices(index)
             mask, positions = mask[index], positions[index]
-            active = [active[k] for k in rows]
-        ids = torch.tensor([[w.ids[-1]] for w in active], dtype=torch.long, device=model.device)
-        mask = torch.cat([mask, torch.ones((len(active), 1), dtype=mask.dtype, device=model.device)], 1)
+        active = [active[k] for k in rows]
+        ids = torch.tensor([w.ids[-1:] for w in active], dtype=torch.long, device=model.device)
+        mask = torch.cat([mask, mask.new_ones((len(mask), 1))], 1)
         positions = positions[:, -1:] + 1
 
 
@@ -103,55 +141,74 @@ def _append(model: LoadedModel, writing: _Writing, token: int, ends: frozenset[i
         writing.finish = "stop"
         return
     writing.ids.append(token)
-    if writing.request.stop:
-        text = _text(model, writing)
-        if any(stop in text for stop in writing.request.stop):
-            writing.finish = "stop"
-            return
-    if len(writing.ids) >= writing.request.max_new_tokens:
+    text = _text(model, writing) if writing.request.stop else ""
+    if any(stop in text for stop in writing.request.stop):
+        writing.finish = "stop"
+    elif len(writing.ids) >= writing.request.max_new_tokens:
         writing.finish = "length"
 
 
-def _choose(logits: Any, active: Sequence[_Writing], decoding: Decoding) -> list[int]:
-    import torch
-
-    if not torch.isfinite(logits).all():
-        raise CellFailed("NaN or infinite logits while generating; the model is broken in this dtype or accelerator")
+def _next_tokens(
+    model: LoadedModel, logits: torch.Tensor, active: Sequence[_Writing], decoding: Decoding
+) -> list[int]:
+    """The next token of each row of float32 `logits` (rows, vocabulary)."""
+    finite = logits.isfinite().all(-1).tolist()
+    if not all(finite):
+        bad = [w.prompt for w, fine in zip(active, finite, strict=True) if not fine]
+        raise broken(model, bad, len(active))
     if decoding.mode == "greedy":
         return [int(token) for token in logits.argmax(-1).tolist()]
-    probabilities = torch.softmax(logits.double() / decoding.temperature, -1).cpu().numpy()
-    return [_draw(p, w.generator, decoding.top_p) for p, w in zip(probabilities, active, strict=True)]
+    return draw(logits, [w.generator for w in active], decoding)
 
 
-def _draw(probabilities: Any, generator: np.random.Generator, top_p: float) -> int:
-    """One token by inversion of the distribution, cut to the smallest set with mass `top_p`."""
-    order = np.argsort(-probabilities, kind="stable")
-    mass = np.cumsum(probabilities[order])
-    n_kept = int(np.searchsorted(mass, min(top_p, 1.0) * mass[-1] * (1 - 1e-12))) + 1
-    u = generator.random() * mass[n_kept - 1]
-    return int(order[min(int(np.searchsorted(mass[:n_kept], u, side="right")), n_kept - 1)])
+def draw(logits: torch.Tensor, generators: Sequence[np.random.Generator], decoding: Decoding) -> list[int]:
+    """One token a row, by inversion: one uniform number from each row's own generator.
+
+    Inversion runs in the order of token ids, not of probabilities: rounding noise may swap neighbours of
+    nearly equal probability, and the draw must not notice. top_p keeps the smallest set of likeliest
+    tokens whose mass reaches it (Holtzman et al. 2020, arXiv:1904.09751).
+    """
+    import torch
+
+    p = torch.softmax(logits.double() / decoding.temperature, -1)
+    if decoding.top_p < 1:
+        ordered, index = torch.sort(p, dim=-1, descending=True, stable=True)
+        mass_before = ordered.cumsum(-1) - ordered
+        p = torch.zeros_like(p).scatter(-1, index, ordered.masked_fill(mass_before >= decoding.top_p, 0.0))
+    edges = p.cumsum(-1)
+    numbers = torch.tensor([[g.random()] for g in generators], dtype=p.dtype, device=p.device)
+    found = torch.searchsorted(edges, numbers * edges[:, -1:], right=True)[:, 0]
+    last = (edges < edges[:, -1:]).sum(-1)  # the last token of any mass, should rounding overshoot it
+    return [int(token) for token in torch.minimum(found, last).tolist()]
 
 
 def _response(model: LoadedModel, writing: _Writing) -> GenerateResponse:
+    """new_tokens counts those of a stop string, which the text leaves out, but no end token."""
     if not writing.finish:
         return GenerateResponse("", "too_long", 0, len(writing.prompt), too_long=True)
     text = _text(model, writing)
     cuts = [text.index(stop) for stop in writing.request.stop if stop in text]
-    text = text[: min(cuts)] if cuts else text
-    return GenerateResponse(text, writing.finish, len(writing.ids), len(writing.prompt))
+    return GenerateResponse(
+        text[: min(cuts, default=None)], writing.finish, len(writing.ids), len(writing.prompt)
+    )
 
 
 def _text(model: LoadedModel, writing: _Writing) -> str:
     # Some tokenizers drop a leading blank when they decode; beside the prompt's last token it stays.
     last = writing.prompt[-1:]
-    alone = str(model.tokenizer.decode(last, skip_special_tokens=True))
-    both = str(model.tokenizer.decode([*last, *writing.ids], skip_special_tokens=True))
-    return both[len(alone) :] if both.startswith(alone) else str(model.tokenizer.decode(writing.ids))
+    alone, both = _plain(model, last), _plain(model, (*last, *writing.ids))
+    return both[len(alone) :] if both.startswith(alone) else _plain(model, writing.ids)
+
+
+def _plain(model: LoadedModel, ids: Sequence[int]) -> str:
+    return str(
+        model.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
+    )
 
 
 def _end_ids(model: LoadedModel) -> frozenset[int]:
     """End tokens of the tokenizer and of the model's own generation config."""
-    found = [getattr(model.tokenizer, "eos_token_id", None)]
+    found: list[Any] = [getattr(model.tokenizer, "eos_token_id", None)]
     configured = getattr(getattr(model.module, "generation_config", None), "eos_token_id", None)
     found += configured if isinstance(configured, list) else [configured]
     return frozenset(int(token) for token in found if token is not None)

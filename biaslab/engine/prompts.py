@@ -3,10 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
+from biaslab.engine.batching import Ids
 from biaslab.engine.requests import Prompt
 from biaslab.errors import CellFailed
+
+#: Templates that write today's date would change the prompt from day to day; they get this one.
+TODAY = datetime(2024, 7, 26)
+
+
+class EmptyRequest(CellFailed, ValueError):
+    """A request with nothing to score, nothing to choose from or nothing to start from."""
+
+
+@dataclass(frozen=True)
+class Span:
+    """Token ids of which those from `first` on are scored, each given all before it."""
+
+    ids: Ids
+    first: int
+
+
+def make_span(context: Ids, whole: Ids) -> Span:
+    """The span that scores `whole` after `context`: what follows their longest common prefix.
+
+    A tokenizer may merge across the boundary; then the merged token is scored, not the continuation's
+    own. The very first token of a sequence has no past and is never scored.
+    """
+    shared = next(
+        (i for i, (a, b) in enumerate(zip(context, whole, strict=False)) if a != b),
+        min(len(context), len(whole)),
+    )
+    return Span(whole, max(1, shared))
 
 
 class Renderer:
@@ -18,58 +49,104 @@ class Renderer:
 
     def __init__(self, tokenizer: Any, *, chat: bool, system: str) -> None:
         if chat and not getattr(tokenizer, "chat_template", None):
-            raise CellFailed("prompt.chat=true: this model's tokenizer has no chat template; use prompt.chat=false")
+            raise CellFailed(
+                "prompt.chat=true: this model's tokenizer has no chat template; use prompt.chat=false"
+            )
         self.tokenizer, self.chat, self.system = tokenizer, chat, system
-        self._memo: dict[str, tuple[int, ...]] = {}
-        # What the tokenizer adds to an empty text: a BOS, or nothing.
-        self.bos = tuple(tokenizer("", add_special_tokens=True)["input_ids"])
-        if self.bos and self.bos[-1] == tokenizer.eos_token_id and self.bos[-1] != tokenizer.bos_token_id:
-            self.bos = ()  # it appends an end token to texts; that is no start
+        self.bos = _start(tokenizer)
+        self._memo: dict[tuple[str, bool], Ids] = {}
+
+    def span(self, prompt: Prompt, continuation: str) -> Span:
+        """The tokens of prompt and continuation, encoded together, and from where on they are scored.
+
+        Raises EmptyRequest if no token would be scored.
+        """
+        text = self.text(prompt)
+        context = self.encode(text, bare=prompt.bare)
+        span = make_span(context, self.encode(text + continuation, bare=prompt.bare))
+        if len(span.ids) <= span.first:
+            raise EmptyRequest(
+                f"nothing to score: {continuation!r} after {text[-60:]!r} leaves no token with a past"
+            )
+        return span
+
+    def prompt_ids(self, prompt: Prompt) -> Ids:
+        """Token ids of a prompt alone."""
+        return self.encode(self.text(prompt), bare=prompt.bare)
 
     def text(self, prompt: Prompt) -> str:
         """The prompt as text; under a chat format, with the template's own special tokens written out."""
         if prompt.bare:
             return prompt.user
-        if self.chat:
-            return self._chat_text(prompt)
         system = " ".join(part for part in (self.system, prompt.system) if part)
-        parts = [f"{question}\n\n{answer}" for question, answer in prompt.examples]
-        parts.append(f"{system} {prompt.user}" if system else prompt.user)
-        if prompt.answer_prefix:
-            parts.append(prompt.answer_prefix)
-        return "\n\n".join(parts)
+        return self._chat_text(prompt, system) if self.chat else _plain_text(prompt, system)
 
-    def encode(self, text: str, *, bare: bool) -> tuple[int, ...]:
-        """Token ids of a rendered text, starting with the BOS once if the tokenizer has one."""
-        found = self._memo.get(text)
+    def encode(self, text: str, *, bare: bool) -> Ids:
+        """Token ids of a rendered text, starting once with what the tokenizer starts every text with.
+
+        A chat template may have written that BOS already. Where it did not, it is added all the same:
+        a model trained with one is not asked without.
+        """
+        templated = self.chat and not bare
+        found = self._memo.get((text, templated))
         if found is None:
-            ids = tuple(self.tokenizer(text, add_special_tokens=False)["input_ids"])
-            written_out = self.chat and not bare and ids[: len(self.bos)] == self.bos
-            found = self._memo[text] = ids if written_out else self.bos + ids
+            ids = tuple(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+            written = templated and ids[: len(self.bos)] == self.bos
+            found = self._memo[text, templated] = ids if written else self.bos + ids
         return found
 
-    def _chat_text(self, prompt: Prompt) -> str:
-        system = " ".join(part for part in (self.system, prompt.system) if part)
+    def _chat_text(self, prompt: Prompt, system: str) -> str:
         turns: list[dict[str, str]] = []
         for question, answer in prompt.examples:
-            turns += [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-        turns.append({"role": "user", "content": prompt.user})
-        text = self._template(_with_system(turns, system))
-        if text is None:  # the template knows no system role: the first user turn carries it
-            first = {"role": "user", "content": f"{system}\n\n{turns[0]['content']}"}
-            text = self._template([first, *turns[1:]])
+            turns += [_turn("user", question), _turn("assistant", answer)]
+        turns.append(_turn("user", prompt.user))
+        first = _turn("system", system)
+        text = self._template([first, *turns] if system else turns)
+        if system and (text is None or system.strip() not in text):
+            # The template refuses a system role, or drops it without a word: the first user turn carries it.
+            merged = _turn("user", f"{system}\n\n{turns[0]['content']}")
+            text = self._template([merged, *turns[1:]])
         if text is None:
-            raise CellFailed("the chat template accepts neither a system role nor a plain user turn")
+            raise CellFailed("prompt.chat=true: the chat template refuses these turns; use prompt.chat=false")
         return text + prompt.answer_prefix
 
     def _template(self, turns: Sequence[dict[str, str]]) -> str | None:
+        """The rendered turns with the answer opened, or None if the template raises."""
         from jinja2 import TemplateError
 
         try:
-            return str(self.tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True))
+            return str(
+                self.tokenizer.apply_chat_template(
+                    turns,
+                    tokenize=False,
+                    add_generation_prompt=True,
+                    date_string=TODAY.strftime("%d %b %Y"),
+                    strftime_now=TODAY.strftime,
+                )
+            )
         except TemplateError:
             return None
 
 
-def _with_system(turns: list[dict[str, str]], system: str) -> list[dict[str, str]]:
-    return [{"role": "system", "content": system}, *turns] if system else turns
+def _turn(role: str, content: str) -> dict[str, str]:
+    return {"role": role, "content": content}
+
+
+def _plain_text(prompt: Prompt, system: str) -> str:
+    parts = [f"{question}\n\n{answer}" for question, answer in prompt.examples]
+    parts.append(f"{system} {prompt.user}" if system else prompt.user)
+    if prompt.answer_prefix:
+        parts.append(prompt.answer_prefix)
+    return "\n\n".join(parts)
+
+
+def _start(tokenizer: Any) -> Ids:
+    """What the tokenizer puts before every text: its BOS, or nothing. An end token it appends is no start."""
+    bare = tokenizer("a", add_special_tokens=False)["input_ids"]
+    whole = tokenizer("a")["input_ids"]
+    for k in range(len(whole) - len(bare) + 1):
+        if whole[k : k + len(bare)] == bare:
+            return tuple(whole[:k])
+    raise CellFailed(
+        "the tokenizer encodes 'a' differently with its special tokens; where texts start is unclear"
+    )

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Prompt:
-    """A prompt before rendering.
+    r"""A prompt before rendering.
 
     With a chat format the model's template is applied to system, examples and user, then `answer_prefix`
-    is appended to the opened answer. As plain text it is `[system + " "] user ["\\n\\n" + answer_prefix]`.
+    is appended to the opened answer. As plain text it is `[system + " "] user ["\n\n" + answer_prefix]`.
     `bare=True` sends `user` alone, untouched by any format (sentence scoring).
     """
 
@@ -74,10 +74,12 @@ class LogLikelihoodResponse:
 
     @property
     def logprob_sum(self) -> float:
+        """Log p of the whole continuation."""
         return sum(self.token_logprobs)
 
     @property
     def logprob_mean(self) -> float:
+        """Log p per scored token."""
         return sum(self.token_logprobs) / len(self.token_logprobs)
 
 

@@ -5,6 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from biaslab.libraries import import_hqq
+
+import_hqq()  # before transformers does it: fast, and without torch's warning
+
 KINDS = ("llama", "mistral", "qwen2", "qwen3", "gpt_neox")
 #: Kinds whose tokenizers write "▁" for a blank, as SentencePiece does; the others are byte-level.
 METASPACE = ("llama", "mistral")
