@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Entry of `python -m analysis`; the exit code."""
     args = list(sys.argv[1:] if argv is None else argv)
     if not args or {"-h", "--help", "help"} & set(args):
-        lines = [f"  {name}={value}" for name, value in _flat(Settings()).items() if name != "skip"]
+        lines = [f"  {name}={value}" for name, value in _flat(Settings()).items()]
         print(HELP.format(settings="\n".join(lines)), end="")
         return 0 if args else 2
     try:
@@ -63,7 +63,7 @@ def run(results: Path, out: Path, settings: Settings, stream: TextIO) -> Study:
     except OSError as error:
         raise AnalysisError(f"out={out}: the report cannot be written ({error.strerror or error})") from error
     color = stream.isatty() and "NO_COLOR" not in os.environ
-    print(render(study, color), file=stream)
+    print(render(study, color=color), file=stream)
     print(f"Report: {paths['html']}", file=stream, flush=True)
     return study
 
@@ -77,7 +77,7 @@ def parse(args: Sequence[str]) -> tuple[Path, Path | None, Settings]:
     for word in args:
         key, equals, value = word.partition("=")
         if not equals:
-            raise AnalysisError(f"{word!r}: write key=value, such as results=outputs/sweeps/ID; --help lists the keys")
+            raise AnalysisError(f"{word!r}: write key=value, such as results=outputs/sweeps/ID; see --help")
         values[key] = value
     results, out = values.pop("results", ""), values.pop("out", "")
     settings = _settings(values)
@@ -122,6 +122,8 @@ def _flat(settings: Settings) -> dict[str, object]:
 
     out: dict[str, object] = {}
     for name, value in asdict(settings).items():
+        if name == "skip":  # for biaslab: at the end of a run
+            continue
         if isinstance(value, dict):
             out |= {f"{name}.{k}": v for k, v in value.items()}
         else:

@@ -14,10 +14,11 @@ from analysis.errors import AnalysisError
 from analysis.frame import Frame, make_frames
 from analysis.levels import check_named
 from analysis.load import Cell, Loaded, load
-from analysis.provenance import arms, methods, provenance
+from analysis.methods import methods
+from analysis.provenance import arms, provenance
 from analysis.settings import Settings
 from analysis.study import BenchmarkResult, Missing, Study
-from analysis.words import listing, p_text, plural
+from analysis.words import estimate_text, listing, p_text, plural
 
 QUESTION = "Does making these models cheaper change their bias, and does that change depend on the model?"
 
@@ -34,7 +35,7 @@ def analyse(results: Path | str, settings: Settings | None = None) -> Study:
     frames = make_frames(loaded.cells)
     check_named(frames, settings.accels)
     found = [analyse_benchmark(frame, _absent(frame, frames, loaded.missing), settings) for frame in frames]
-    found = adjust_over_benchmarks(found)
+    found = adjust_over_benchmarks(_titled(found))
     models = {c.model: str(c.content["model"].get("note") or "") for c in loaded.cells}
     accels = _accels(loaded)
     order = [(m, a) for m in models for a in accels]
@@ -57,9 +58,11 @@ def analyse(results: Path | str, settings: Settings | None = None) -> Study:
 
 def check_settings(settings: Settings) -> None:
     """Raise AnalysisError for a setting out of range."""
+    few = f"at least 1/alpha ({1 / settings.alpha:.0f})" if settings.alpha else ""
     rules = [
         ("alpha", settings.alpha, 0 < settings.alpha < 0.5, "above 0 and below 0.5"),
         ("n_resamples", settings.n_resamples, settings.n_resamples >= 99, "at least 99"),
+        ("n_resamples", settings.n_resamples, (1 + settings.n_resamples) * settings.alpha >= 1, few),
         ("seed", settings.seed, settings.seed >= 0, "at least 0"),
         ("coverage", settings.coverage, 0 <= settings.coverage <= 1, "from 0 to 1"),
         ("perplexity_ratio", settings.perplexity_ratio, settings.perplexity_ratio > 1, "above 1"),
@@ -72,7 +75,11 @@ def check_settings(settings: Settings) -> None:
 
 
 def adjust_over_benchmarks(results: Sequence[BenchmarkResult]) -> list[BenchmarkResult]:
-    """The results with their omnibus p adjusted over all that have one (Holm 1979; Benjamini & Hochberg 1995)."""
+    """The results, their omnibus p adjusted over all that have one.
+
+    Holm (1979) keeps the chance of any false interaction at alpha; Benjamini & Hochberg (1995) the expected
+    share of false ones among those found.
+    """
     tested = sorted((r for r in results if math.isfinite(r.omnibus.p)), key=lambda r: r.omnibus.p)
     n = len(tested)
     holm, largest = {}, 0.0
@@ -96,18 +103,24 @@ def answer(results: Sequence[BenchmarkResult], alpha: float) -> str:
         return "It cannot be told: no accelerated cell with a baseline was measured."
     changed = [s for s in shifts if s.verdict == "changed"]
     same = [s for s in shifts if s.verdict in ("unchanged", "exactly unchanged", "inert")]
-    open_ = len(shifts) - len(changed) - len(same)
+    n_open = len(shifts) - len(changed) - len(same)
     cells = (
-        f"Of {plural(len(shifts), 'accelerated cell')} {len(changed)} changed, {len(same)} did not and {open_} "
-        f"{'is' if open_ == 1 else 'are'} undecided"
+        f"Of {plural(len(shifts), 'accelerated cell')} {len(changed)} changed{_largest(results, alpha)}, "
+        f"{len(same)} did not, {n_open} {'is' if n_open == 1 else 'are'} undecided"
     )
     return f"{cells}; {_interactions(results)}."
 
 
+def _largest(results: Sequence[BenchmarkResult], alpha: float) -> str:
+    """The changed cell that moved most, measured in its own margin, so that units can be compared."""
+    changed = [(s, r) for r in results for s in r.shifts if s.verdict == "changed"]
+    if not changed:
+        return ""
+    s, r = max(changed, key=lambda pair: abs(pair[0].estimate.value) / pair[0].margin)
+    return f" (most: {s.model} under {s.accel} on {r.title}, {estimate_text(s.estimate, r.unit, alpha)})"
+
+
 def _interactions(results: Sequence[BenchmarkResult]) -> str:
-    by_verdict: dict[str, list[BenchmarkResult]] = {}
-    for r in results:
-        by_verdict.setdefault(r.verdict, []).append(r)
     texts = {
         "interaction": "the change depends on the model on",
         "additive": "it is shown to be alike for these models on",
@@ -116,14 +129,29 @@ def _interactions(results: Sequence[BenchmarkResult]) -> str:
     }
     parts = []
     for verdict, text in texts.items():
-        if found := by_verdict.get(verdict):
-            p = lambda r: f" ({p_text(r.omnibus.p)})" if verdict in ("interaction", "undecided") else ""  # noqa: E731, B023
-            parts.append(f"{text} {listing([r.title + p(r) for r in found])}")
+        if found := [_named(r) for r in results if r.verdict == verdict]:
+            parts.append(f"{text} {listing(found)}")
     return "; ".join(parts)
 
 
+def _named(r: BenchmarkResult) -> str:
+    figures = r.verdict in ("interaction", "undecided")
+    return f"{r.title} ({p_text(r.omnibus.p)})" if figures else r.title
+
+
+def _titled(results: Sequence[BenchmarkResult]) -> list[BenchmarkResult]:
+    """The results with titles that differ where a benchmark has one for each decoding or kind of model."""
+    out = []
+    for r in results:
+        same = [x for x in results if x.name == r.name]
+        notes = [r.decoding] if len({x.decoding for x in same}) > 1 else []
+        notes += [f"{r.pool} models"] if len({x.pool for x in same}) > 1 else []
+        out.append(replace(r, title=f"{r.title} ({', '.join(notes)})" if notes else r.title))
+    return out
+
+
 def _absent(frame: Frame, frames: Sequence[Frame], missing: Sequence[Missing]) -> list[Missing]:
-    """The missing cells that belong to a frame: same benchmark and decoding, and its model or the first frame."""
+    """The missing cells of a frame's benchmark and decoding; a model that no frame has goes to the first."""
     same = [f for f in frames if f.benchmark == frame.benchmark]
     out = []
     for m in missing:

@@ -28,42 +28,46 @@ def study_cautions(
         out.append("Embedded models are analysed apart from the others: the two are never pooled.")
     elif pools == {"embedded"}:
         out.append(
-            "All models are embedded toy models with a planted truth: they show that the tool measures right, "
+            "All models are embedded toy models with a planted truth: they show that the tool measures right "
             "and say nothing about any other model."
         )
     n_benchmarks = len({(f.benchmark, f.decoding, f.pool) for f in frames})
     if n_benchmarks > 1:
-        out.append(f"{n_benchmarks} benchmarks were tested; p values adjusted over them (Holm) stand beside each p.")
+        out.append(
+            f"{n_benchmarks} benchmarks were tested: see the p adjusted over them (Holm) beside each p."
+        )
     cells = [c for f in frames for cs in f.cells.values() for c in cs if c.kind != "placebo"]
     return out + differing(cells)
 
 
 def differing(cells: Sequence[Cell]) -> list[str]:
-    """One sentence for each watched setting in which cells differ. Placebos differ on purpose: leave them out."""
+    """One sentence for each watched setting in which cells differ. Placebos differ on purpose: omit them."""
     out = []
     for path in WATCHED:
         if path == "environment.versions":
             out += _differing_versions(cells)
-        elif sentence := _sentence(path.rpartition(".")[2], _by_value(cells, lambda c, p=path: _get(c, p))):
+        elif sentence := _sentence(path.rpartition(".")[2], _by_value(cells, path.split("."))):
             out.append(sentence)
     return out
 
 
 def _differing_versions(cells: Sequence[Cell]) -> list[str]:
-    versions = [_get(c, "environment.versions") or {} for c in cells]
-    names = sorted({name for v in versions if isinstance(v, Mapping) for name in v})
-    found = (
-        _sentence(f"version of {name}", _by_value(cells, lambda c, n=name: (_get(c, "environment.versions") or {}).get(n)))
-        for name in names
-    )
+    names = sorted({name for c in cells for name in _versions(c)})
+    paths = {f"version of {name}": ("environment", "versions", name) for name in names}
+    found = [_sentence(text, _by_value(cells, path)) for text, path in paths.items()]
     return [sentence for sentence in found if sentence]
 
 
-def _by_value(cells: Iterable[Cell], get: Any) -> dict[str, list[str]]:
+def _versions(cell: Cell) -> Mapping[str, Any]:
+    found = _walk(cell.content, ("environment", "versions"))
+    return found if isinstance(found, Mapping) else {}
+
+
+def _by_value(cells: Iterable[Cell], path: Sequence[str]) -> dict[str, list[str]]:
     by_value: dict[str, list[str]] = {}
     for cell in cells:
         arm = f"{cell.model} {cell.accel}"
-        arms = by_value.setdefault(str(get(cell)), [])
+        arms = by_value.setdefault(str(_walk(cell.content, path)), [])
         if arm not in arms:
             arms.append(arm)
     return by_value
@@ -76,8 +80,7 @@ def _sentence(name: str, by_value: Mapping[str, Sequence[str]]) -> str:
     return f"Arms that are compared differ in {name.replace('_', ' ')}: {'; '.join(parts)}."
 
 
-def _get(cell: Cell, path: str) -> Any:
-    value: Any = cell.content
-    for part in path.split("."):
+def _walk(value: Any, path: Iterable[str]) -> Any:
+    for part in path:
         value = value.get(part) if isinstance(value, Mapping) else None
     return value

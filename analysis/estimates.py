@@ -26,9 +26,9 @@ def cluster_mean(values: Floats, clusters: Clusters, *, alpha: float = 0.05) -> 
     values : (n_items,); NaN means no answer and is left out (n_items and n_clusters count what is there).
     alpha : complement of the interval's coverage.
 
-    With one cluster the mean is given, its error is NaN, and `reason` says so; with no values everything is
-    NaN. With no variance between clusters the interval has no width; p is 1 for a mean of exactly 0 and NaN
-    otherwise, because t has no value there. Raises ValueError for an infinite value or a wrong length.
+    Values that are all exactly 0 give 0 without error and p = 1. With one cluster the mean is given, its error
+    is NaN, and `reason` says so; with no values everything is NaN. With no variance between clusters the
+    interval has no width and p is NaN (1 for a mean of 0), because t has no value there. Raises ValueError for an infinite value or a wrong length.
 
     >>> from analysis.clusters import partition
     >>> e = cluster_mean(np.array([1.0, 2.0, 3.0]), partition("abc"))
@@ -40,6 +40,8 @@ def cluster_mean(values: Floats, clusters: Clusters, *, alpha: float = 0.05) -> 
     if n == 0:
         return missing("no item has an answer in every cell of the comparison")
     mean = float(values.mean())
+    if not values.any():
+        return Estimate(0.0, 0.0, 0.0, 0.0, 1.0, n, g, reason=f"exactly 0 in all {n} items")
     if g == 1:
         alone = missing(f"1 cluster: no error can be given ({n} items)")
         return replace(alone, value=mean, n_items=n, n_clusters=1)
@@ -104,8 +106,6 @@ def _there(values: Floats, clusters: Clusters) -> tuple[Floats, Clusters]:
 
 
 def _exact(values: Floats, mean: float, n: int, g: int) -> Estimate:
-    if not values.any():
-        return Estimate(0.0, 0.0, 0.0, 0.0, 1.0, n, g, reason=f"exactly 0 in all {n} items")
     same = np.ptp(values) <= ROUNDING * abs(mean)
     reason = f"the same value in all {n} items" if same else "the same mean in every cluster"
     p = 1.0 if mean == 0 else math.nan

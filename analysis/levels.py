@@ -72,12 +72,14 @@ def check_named(frames: Sequence[Frame], named: Sequence[str]) -> None:
 def _caution(levels: Levels, named: Sequence[str], plain: bool) -> None:
     beside = list(dict.fromkeys(a for _, a in levels.beside))
     if beside and named:
-        levels.cautions.append(f"{listing(beside)}: not named in accels, so shown beside the tested accelerators.")
+        levels.cautions.append(
+            f"{listing(beside)}: not named in accels, so shown beside those that are tested."
+        )
     elif beside:
         is_are, it = ("a stack", "it") if len(beside) == 1 else ("stacks", "them")
         levels.cautions.append(
-            f"{listing(beside)}: {is_are}, shown with shifts and contrasts in a family of their own, but outside "
-            f"the omnibus and the ANOVA; name {it} in accels to test {it}."
+            f"{listing(beside)}: {is_are}, shown with shifts and contrasts in a family of their own, but "
+            f"outside the omnibus and the ANOVA; name {it} in accels to test {it}."
         )
     if not plain and not named and levels.tested:
         levels.cautions.append("Only stacks were measured, so the omnibus tests them.")

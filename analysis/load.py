@@ -181,7 +181,7 @@ def _load_results(root: Path) -> Loaded:
             missing.append(_missing(entry, place))
     order = {"baseline": 0, "accelerated": 1, "placebo": 2}
     cells.sort(key=lambda c: (c.benchmark, order[c.kind], c.stack))
-    return Loaded(root.resolve().parent.name or "results", "", cells, missing, {})
+    return Loaded(root.resolve().name or "results", "", cells, missing, {})
 
 
 def _latest(folder: Path) -> Path | None:

@@ -30,6 +30,11 @@ class Estimate:
     p_adjusted: float = math.nan
     reason: str = ""
 
+    @property
+    def exact_zero(self) -> bool:
+        """Whether every single value was 0."""
+        return self.value == 0 and self.reason.startswith("exactly 0")
+
 
 @dataclass(frozen=True)
 class CellMean:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from analysis.errors import AnalysisError
 from analysis.estimates import interval
+from analysis.resampling import too_few
 from analysis.settings import Settings
 from analysis.study import Difference, Estimate, Omnibus, Shift
 from analysis.words import estimate_text, interval_text, listing, p_text, plural, signed
@@ -56,14 +57,14 @@ def cell_verdict(
     part : "tested" or "beside" for arms that are judged; "inert" or "placebo" for those that are not.
     """
     figures = estimate_text(estimate, unit, alpha)
-    if part == "placebo":
-        return CellVerdict("placebo", f"A placebo: {figures} is noise by construction.")
     if estimate.n_items == 0:
         return CellVerdict("missing", f"No shift: {estimate.reason}.")
+    if part == "placebo":
+        return CellVerdict("placebo", f"A placebo: {figures} is noise by construction.")
     if part == "inert":
-        return CellVerdict("inert", f"The arm changed no logit: it did nothing to this model (shift {figures}).")
-    if estimate.value == 0 and estimate.se == 0 and estimate.reason.startswith("exactly"):
-        return CellVerdict("exactly unchanged", f"Exactly unchanged: the score of all {estimate.n_items} items is the same.")
+        return CellVerdict("inert", f"Inert: the arm changed no logit of this model (shift {figures}).")
+    if estimate.exact_zero:
+        return CellVerdict("exactly unchanged", f"Exactly unchanged: {estimate.reason}.")
     if within(estimate, margin, alpha):
         return CellVerdict("unchanged", _unchanged(estimate, margin, unit, alpha))
     if estimate.p_adjusted <= alpha:
@@ -79,7 +80,8 @@ def benchmark_verdict(
 ) -> tuple[str, str]:
     """Verdict and sentence of a benchmark from its tested cells."""
     tested = [d for d in differences if d.tested]
-    if not math.isfinite(omnibus.p) or (omnibus.reason and not omnibus.p <= alpha and _few(omnibus)):
+    few = too_few(omnibus.n_clusters, alpha)
+    if not math.isfinite(omnibus.p) or (few and omnibus.reason == few):
         return "cannot be tested", f"The interaction cannot be tested: {omnibus.reason}."
     equivalent = bool(tested) and all(within(d.estimate, d.margin, alpha) for d in tested)
     test = f"combined sign-flip {p_text(omnibus.p)}, {plural(omnibus.n_clusters, 'cluster')}"
@@ -90,8 +92,8 @@ def benchmark_verdict(
     if equivalent:
         widest = max(tested, key=lambda d: abs(d.estimate.value))
         return "additive", (
-            f"Acceleration acts alike on these models: every difference-in-differences is within the margin, the "
-            f"largest {signed(widest.estimate.value)} {unit} ({widest.model} under {widest.accel}; {test})."
+            f"Acceleration acts alike on these models: every difference-in-differences is within the margin, "
+            f"the largest {signed(widest.estimate.value)} {unit} ({widest.model} under {widest.accel}; {test})."
         )
     return "undecided", (
         f"Undecided: no interaction is shown ({test}), and none is excluded: "
@@ -99,16 +101,12 @@ def benchmark_verdict(
     )
 
 
-def _few(omnibus: Omnibus) -> bool:
-    return "no sign-flip test" in omnibus.reason
-
-
 def _unchanged(estimate: Estimate, margin: float, unit: str, alpha: float) -> str:
     low, high = interval(estimate, alpha=2 * alpha)
     small = " (detectable, but smaller than the margin)" if estimate.p_adjusted <= alpha else ""
     return (
-        f"Unchanged: {signed(estimate.value)} {unit}, {interval_text(low, high, 2 * alpha)}, inside the margin "
-        f"of {margin:.3g}{small}."
+        f"Unchanged: {signed(estimate.value)} {unit}, {interval_text(low, high, 2 * alpha)}, inside the "
+        f"margin of {margin:.3g}{small}."
     )
 
 
@@ -126,10 +124,10 @@ def _inconclusive(estimate: Estimate, margin: float, unit: str, alpha: float) ->
 
 
 def clusters_needed(estimate: Estimate, margin: float, alpha: float) -> int | None:
-    """Clusters of the present size at which this very estimate would be either within the margin or nonzero.
+    """Clusters of the present size at which this very estimate would be within the margin or not 0.
 
-    The error shrinks with the square root of the clusters; multiplicity is left out. None if no error is known
-    or more than a million clusters would be needed.
+    The error shrinks with the square root of the clusters; multiplicity is left out. None if no error is
+    known, or if the clusters would have to be a million times as many.
     """
     low, high = interval(estimate, alpha=2 * alpha)
     half_equivalence, half_zero = (high - low) / 2, (estimate.ci_high - estimate.ci_low) / 2

@@ -1,0 +1,146 @@
+"""Families of estimates of one frame: shifts, difference-in-differences, shifts by category.
+
+Within a family p values are adjusted by max |t|. Tested arms are one family, arms shown beside them another.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from analysis.clusters import Floats
+from analysis.contrasts import ArmKey
+from analysis.estimates import cluster_mean, difference_in_differences, missing
+from analysis.flips import count_flips
+from analysis.frame import Frame
+from analysis.levels import Levels
+from analysis.resampling import family_p
+from analysis.settings import Settings
+from analysis.study import CategoryShift, Difference, Estimate, Missing, Shift
+from analysis.verdict import cell_verdict
+
+MOST_NAMES = 60  # of a category or group: more are not tabulated
+
+
+def shifts(
+    frame: Frame,
+    levels: Levels,
+    settings: Settings,
+    *,
+    margins: Mapping[str, float],
+    floor: Mapping[str, float],
+    marked: Mapping[ArmKey, str],
+) -> list[Shift]:
+    """The shift of every arm that has a baseline, with its verdict, in the order of the frame."""
+    out: dict[ArmKey, Shift] = {}
+    for part in ("tested", "beside", "placebo", "inert"):
+        arms: list[ArmKey] = getattr(levels, part)
+        values = [frame.shift(*arm) for arm in arms]
+        estimates = _family(frame, values, settings, adjust=part in ("tested", "beside"))
+        for arm, estimate in zip(arms, estimates, strict=True):
+            shift = _shift(frame, arm, estimate, part, margins[arm[0]], floor, settings)
+            if reason := marked.get(arm):
+                shift = replace(shift, valid=False, sentence=f"{shift.sentence} Marked: {reason}.")
+            out[arm] = shift
+    return [out[arm] for arm in frame.arms if arm in out]
+
+
+def absent_shifts(absent: Sequence[Missing], levels: Levels) -> list[Shift]:
+    """An entry with the verdict "missing" for every cell, and every pair, that is not there."""
+    gone = [(m.model, m.accel, f"the cell is {m.state}: {m.reason}") for m in absent if m.accel != "none"]
+    gone += [(m, a, "the model has no baseline here") for m, a in levels.unpaired]
+    return [
+        Shift(m, a, missing(reason), math.nan, "missing", f"Missing: {reason}.", valid=False, tested=False)
+        for m, a, reason in gone
+    ]
+
+
+def differences(
+    frame: Frame, levels: Levels, settings: Settings, *, margins: Mapping[str, float]
+) -> list[Difference]:
+    """Difference-in-differences of every arm whose accelerator another model has too."""
+    out: dict[ArmKey, Difference] = {}
+    for part in (levels.tested, levels.beside):
+        columns: dict[ArmKey, Floats] = {}
+        for accel in dict.fromkeys(a for _, a in part):
+            arms = [arm for arm in part if arm[1] == accel]
+            if len(arms) > 1:
+                values = difference_in_differences(np.column_stack([frame.shift(*arm) for arm in arms]))
+                columns |= dict(zip(arms, values.T, strict=True))
+        estimates = _family(frame, list(columns.values()), settings)
+        for arm, estimate in zip(columns, estimates, strict=True):
+            out[arm] = Difference(*arm, estimate, margins[arm[0]], tested=part is levels.tested)
+    return [out[arm] for arm in frame.arms if arm in out]
+
+
+def category_shifts(
+    frame: Frame, levels: Levels, settings: Settings
+) -> tuple[list[CategoryShift], list[str]]:
+    """Shifts by category and by group of every judged arm, and what was left out.
+
+    All arms and names of one level are one family. A level with one name says nothing new; one with more than
+    MOST_NAMES is left out.
+    """
+    out: list[CategoryShift] = []
+    cautions = []
+    judged = {*levels.tested, *levels.beside}
+    for level in ("category", "group"):
+        labels = frame.items[level].to_numpy()
+        names = sorted(set(labels))
+        if len(names) > MOST_NAMES:
+            cautions.append(f"{len(names)} names of {level}, more than {MOST_NAMES}: no shifts by {level}.")
+        elif len(names) > 1:
+            places = [(arm, name) for arm in frame.arms if arm in judged for name in names]
+            values = [np.where(labels == name, frame.shift(*arm), math.nan) for arm, name in places]
+            for (arm, name), estimate in zip(places, _family(frame, values, settings), strict=True):
+                out.append(CategoryShift(*arm, level, str(name), estimate))
+    return out, cautions
+
+
+def _shift(
+    frame: Frame,
+    arm: ArmKey,
+    estimate: Estimate,
+    part: str,
+    margin: float,
+    floor: Mapping[str, float],
+    settings: Settings,
+) -> Shift:
+    verdict = cell_verdict(
+        estimate,
+        margin,
+        part="inert" if frame.cells[arm][0].inert else part,
+        unit=str(frame.meta["score_unit"]),
+        direction=frame.meta.get("direction"),
+        alpha=settings.alpha,
+    )
+    flips = count_flips(frame, arm, floor=floor.get("item", math.nan))
+    return Shift(
+        *arm,
+        estimate,
+        margin,
+        verdict.verdict,
+        verdict.sentence,
+        needed_clusters=verdict.needed_clusters,
+        flip_rate=flips.rate,
+        flips_up=flips.up,
+        flips_down=flips.down,
+        flips_clear=flips.clear,
+        tested=part == "tested",
+    )
+
+
+def _family(
+    frame: Frame, values: Sequence[Floats], settings: Settings, *, adjust: bool = True
+) -> list[Estimate]:
+    """Estimates of item values; p adjusted over them unless `adjust` is off."""
+    clusters = frame.clusters
+    estimates = [cluster_mean(v, clusters, alpha=settings.alpha) for v in values]
+    if not adjust or not values:
+        return estimates
+    rng = np.random.default_rng(settings.seed)
+    p = family_p(np.column_stack(values), clusters, n_resamples=settings.n_resamples, rng=rng)
+    return [replace(e, p_adjusted=float(q)) for e, q in zip(estimates, p, strict=True)]

@@ -1,0 +1,84 @@
+"""The methods paragraph of a report, written from what was really run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.metadata import version
+
+from analysis.frame import Frame
+from analysis.settings import Settings
+from analysis.study import BenchmarkResult
+from analysis.words import listing
+
+
+def methods(frames: Sequence[Frame], results: Sequence[BenchmarkResult], settings: Settings) -> str:
+    """The paragraph: data, estimates, tests, margins, and what the p values speak of."""
+    return " ".join(
+        filter(
+            None,
+            [
+                _data(frames, results),
+                _estimates(settings.alpha),
+                _omnibus(results, settings),
+                _classic(results),
+                _equivalence(results, settings),
+                "The p values speak of these models on new items of the same kind, not of other models. Level, "
+                "margins and thresholds are settings: choose them before looking.",
+            ],
+        )
+    )
+
+
+def _data(frames: Sequence[Frame], results: Sequence[BenchmarkResult]) -> str:
+    names = [f"{r.title} ({r.n_items} of {r.n_items_all} items, {r.n_clusters} clusters)" for r in results]
+    text = (
+        f"Scores of {listing(names)} were compared item by item with those of the same model unaccelerated."
+    )
+    cells = [cs for f in frames for cs in f.cells.values()]
+    averaged = any(len(cs) > 1 or int(cs[0].content["decoding"].get("repeats") or 1) > 1 for cs in cells)
+    return text + (" Repeats and seeds of an arm were averaged first." if averaged else "")
+
+
+def _estimates(alpha: float) -> str:
+    return (
+        f"Means, shifts and difference-in-differences have cluster-robust standard errors and {1 - alpha:.0%} "
+        "intervals from t with one degree of freedom less than there are clusters; within a family their p "
+        "values are adjusted by the largest |t| over cluster sign flips (Westfall and Young)."
+    )
+
+
+def _omnibus(results: Sequence[BenchmarkResult], settings: Settings) -> str:
+    tests = [r.omnibus for r in results if r.omnibus.n_resamples]
+    if not tests:
+        return ""
+    flips = {"all sign patterns" if t.exact else f"{t.n_resamples} random flips" for t in tests}
+    return (
+        "The interaction was tested by flipping the signs of whole clusters of the interaction contrasts "
+        f"({listing(sorted(flips))}, seed {settings.seed}): sum of squares, Hotelling-type form where clusters "
+        "outnumber twice the contrasts, and largest |t| of the difference-in-differences, combined by the "
+        "smallest p."
+    )
+
+
+def _classic(results: Sequence[BenchmarkResult]) -> str:
+    units = list(dict.fromkeys(t.unit for r in results for t in r.anova if t.rows))
+    if not units:
+        return ""
+    return (
+        "Two-way repeated-measures ANOVA (model x accel, Greenhouse-Geisser corrected) was run by pingouin "
+        f"{version('pingouin')} on {listing(units)}; it takes these as independent and gives no verdict."
+    )
+
+
+def _equivalence(results: Sequence[BenchmarkResult], settings: Settings) -> str:
+    kinds = {r.score_kind for r in results}
+    margins = []
+    if kinds & {"log-odds", "log-prob"}:
+        sd = settings.margins.log_odds_sd
+        margins.append(f"{sd:g} of the baseline's item standard deviation for log-odds and log-probabilities")
+    if "rate" in kinds:
+        margins.append(f"{100 * settings.margins.rate:g} points for rates")
+    return (
+        f"A cell is unchanged only if its {1 - 2 * settings.alpha:.0%} interval lies inside the margin "
+        f"({listing(margins)}): two one-sided tests."
+    )
