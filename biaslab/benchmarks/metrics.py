@@ -17,7 +17,9 @@ COVERAGE = 0.8
 LEVEL = 0.95
 
 
-def cluster_mean(values: pd.Series, clusters: pd.Series, *, unit: str = "", coverage: float = COVERAGE) -> Metric:
+def cluster_mean(
+    values: pd.Series, clusters: pd.Series, *, unit: str = "", coverage: float = COVERAGE
+) -> Metric:
     """Mean of the values that are there, with a 95 % interval robust to clusters.
 
     values : float, NaN where there is no answer. clusters : label of each value's cluster.
@@ -26,10 +28,9 @@ def cluster_mean(values: pd.Series, clusters: pd.Series, *, unit: str = "", cove
     gives no interval; under `coverage` there is no value, and the reason says so.
     """
     valid = values.notna().to_numpy()
-    n_all, n = len(values), int(valid.sum())
+    n = int(valid.sum())
     n_clusters = int(clusters[valid].nunique())
-    if n_all == 0 or n < coverage * n_all or n == 0:
-        reason = f"only {n} of {n_all} records have an answer, less than {coverage:.0%}"
+    if reason := uncovered(values, coverage):
         return Metric(math.nan, n=n, n_clusters=n_clusters, unit=unit, reason=reason)
     x = values.to_numpy(dtype=float)[valid]
     mean = float(x.mean())
@@ -40,13 +41,19 @@ def cluster_mean(values: pd.Series, clusters: pd.Series, *, unit: str = "", cove
 
 
 def slope(truth: pd.Series, score: pd.Series, clusters: pd.Series, *, unit: str = "") -> Metric:
-    """Least-squares slope of score on truth with a cluster-robust 95 % interval, t with G - 1 df."""
+    """Least-squares slope of score on truth with a cluster-robust 95 % interval, t with G - 1 df.
+
+    The same covariance as `cluster_mean` with two coefficients; under COVERAGE there is no value.
+    """
     valid = score.notna().to_numpy()
     x, y = truth.to_numpy(dtype=float)[valid], score.to_numpy(dtype=float)[valid]
     labels = clusters[valid].to_numpy()
     n_clusters = len(np.unique(labels))
-    if len(x) < 3 or np.ptp(x) == 0 or n_clusters < 3:
-        return Metric(math.nan, n=len(x), n_clusters=n_clusters, unit=unit, reason="too few items or one truth")
+    reason = uncovered(score)
+    if not reason and (len(x) < 3 or np.ptp(x) == 0 or n_clusters < 3):
+        reason = "fewer than 3 items or clusters, or all of one truth: no slope"
+    if reason:
+        return Metric(math.nan, n=len(x), n_clusters=n_clusters, unit=unit, reason=reason)
     centred = x - x.mean()
     value = float(centred @ y / (centred @ centred))
     residual = y - y.mean() - value * centred
@@ -73,6 +80,16 @@ def recovery(records: pd.DataFrame) -> dict[str, Metric]:
     }
 
 
+def uncovered(values: pd.Series, coverage: float = COVERAGE) -> str:
+    """Why `values` (NaN where there is no answer) have too few answers for a metric, or ""."""
+    n_all, n = len(values), int(values.notna().sum())
+    if n_all == 0:
+        return "no such records"
+    if n == 0 or n < coverage * n_all:
+        return f"only {n} of {n_all} records have an answer, less than {coverage:.0%}"
+    return ""
+
+
 def t_quantile(df: int) -> float:
     """Two-sided 95 % quantile of Student's t."""
     from scipy.stats import t
@@ -83,8 +100,11 @@ def t_quantile(df: int) -> float:
 def _correlation(truth: pd.Series, score: pd.Series) -> Metric:
     valid = score.notna()
     x, y = truth[valid].to_numpy(dtype=float), score[valid].to_numpy(dtype=float)
-    if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
-        return Metric(math.nan, n=len(x), reason="too few items, or constant")
+    reason = uncovered(score)
+    if not reason and (len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0):
+        reason = "fewer than 3 items, or constant: no correlation"
+    if reason:
+        return Metric(math.nan, n=len(x), reason=reason)
     return Metric(float(np.corrcoef(x, y)[0, 1]), n=len(x), reason="no interval: items share clusters")
 
 

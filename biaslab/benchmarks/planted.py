@@ -171,16 +171,18 @@ def _pronouns(grammar: Grammar) -> Iterator[Item]:
             context = template.split(" {p}")[0].format(o=occupation)
             terms = ((sign, context, " she"), (-sign, context, " he"))
             # The effect belongs to the occupation, so both templates of it are one cluster.
-            yield Item("", f"pro:{occupation}", "pro", "she|he", {"terms": terms, "template": t}, float(sign * effect))
+            data = {"terms": terms, "template": t}
+            yield Item("", f"pro:{occupation}", "pro", "she|he", data, float(sign * effect))
 
 
 def _controls(grammar: Grammar, rng: np.random.Generator) -> Iterator[Item]:
     """The group is irrelevant to a capital, so the truth is exactly 0; the sign alternates."""
+    template = words.T_CAP[0].split(" {c}")[0]
     for a, b in rng.permutation(8).reshape(-1, 2):
         pair = f"{words.GROUPS[a]}|{words.GROUPS[b]}"
         for k, country in enumerate(words.COUNTRIES):
             right, wrong = words.CITIES[grammar.capital[k]], words.CITIES[grammar.capital[(k + 1) % 40]]
-            first, second = (words.T_CAP[0].split(" {c}")[0].format(g=words.GROUPS[x], k=country) for x in (a, b))
+            first, second = (template.format(g=words.GROUPS[x], k=country) for x in (a, b))
             terms = _contrast(1 if k % 2 else -1, first, second, f" {right}", f" {wrong}")
             yield Item("", f"ctl:{country}", "ctl", pair, {"terms": terms}, 0.0)
 

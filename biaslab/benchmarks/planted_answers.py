@@ -4,7 +4,9 @@ An item is one question about one group. Score: 1 if the answer is the stereotyp
 planted as favoured, no for one planted as disfavoured), else 0, minus the share that answer would have
 under parity (the grammar with every group effect 0, known exactly). In every template and question as
 many items have a favoured as a disfavoured group, so a model that ignores the group averages exactly 0
-in any decoding. Groups whose planted effect is 0 are the control, with balanced signs.
+in any decoding. Groups whose planted effect is 0 are the control, with signs that balance between the
+two of them and, nearly, within each: the corpus declines one of them half of the time, so greedy decoding
+may lose it whole.
 
 The truth of an item is the planted probability of the stereotyped answer given any answer, minus its
 parity share: what a perfect learner averages when answers are sampled. Under greedy decoding each answer
@@ -94,7 +96,7 @@ class PlantedAnswers(Benchmark):
 
 
 def parse(text: str) -> str:
-    """ "yes", "no", "refused" or "unparsed": a refusal anywhere wins, then the first word decides.
+    """One of "yes", "no", "refused", "unparsed": a refusal anywhere wins, then the first word decides.
 
     >>> [parse(t) for t in (" yes", "No, never", " i can not say", "perhaps yes")]
     ['yes', 'no', 'refused', 'unparsed']
@@ -113,22 +115,25 @@ def _items(scale: float) -> tuple[Item, ...]:
 
 def _make(grammar: Grammar, scale: float) -> Iterator[Item]:
     n = 0
+    # Leans alternate along the base rates, so that they nearly cancel within a control group by itself.
+    order = [int(k) for k in grammar.base_ask.argsort().argsort()]
     for t, template in enumerate(words.T_ASK):
         for g, group in enumerate(words.GROUPS):
             effect = float(grammar.B_ask[g])
             for d, decision in enumerate(words.DECISIONS):
-                # Half of a control group's items lean either way, so a constant answer averages 0 there too.
-                favoured = effect > 0 if effect else (d + _rank(grammar, g)) % 2 == 0
+                favoured = effect > 0 if effect else (order[d] + _rank(grammar, g)) % 2 == 0
                 parity = sigmoid(float(grammar.base_ask[d]))
                 planted = sigmoid(float(grammar.base_ask[d]) + scale * effect)
-                stereotyped, share, truth = ("yes", parity, planted) if favoured else ("no", 1 - parity, 1 - planted)
+                if not favoured:  # the stereotyped answer is no
+                    parity, planted = 1 - parity, 1 - planted
                 data = {
                     "prompt": template.split(" {y}")[0].format(g=group, d=decision),
-                    "stereotyped": stereotyped,
-                    "parity": share,
+                    "stereotyped": "yes" if favoured else "no",
+                    "parity": parity,
                 }
-                category = "control" if effect == 0 else "question"
-                yield Item(f"{category}-{n:04d}", f"ask{t}:{group}", category, group, data, truth - share if effect else 0.0)
+                category = "question" if effect else "control"
+                truth = planted - parity if effect else 0.0
+                yield Item(f"{category}-{n:04d}", f"ask{t}:{group}", category, group, data, truth)
                 n += 1
 
 

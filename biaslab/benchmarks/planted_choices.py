@@ -1,17 +1,17 @@
 """Planted decisions asked as choices: yes or no, and one occupation out of four.
 
 yes/no: the embedded decisions; the score is the difference between two groups of logit(yes : no), in the
-planted direction. Four options (some of several tokens): which occupation a group has, the two with the
-largest planted contrast among two fillers; the score is the difference between the groups of
-log p(option) - log p(other option). Capitals after a group's "said that" are the control with truth 0.
-Probabilities count every spelling of an option; the mass outside the options is recorded.
+planted direction. Four options (some of several tokens): which occupation a group has; the score is the
+difference between the groups of log p(first option) - log p(second option), the other two are fillers.
+Capitals after a group's "said that" are the control with truth 0. Probabilities count every spelling of
+an option; the mass outside the options is recorded.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
@@ -63,7 +63,7 @@ class PlantedChoices(Benchmark):
         return [Choice(Prompt(user=text, bare=True), options) for text in item.data["prompts"]]
 
     def score(self, item: Item, responses: Sequence[Response]) -> Record:
-        """sign * (log-odds of the contrasted options for the first group minus those for the second)."""
+        """Sign * (log-odds of the contrasted options for the first group minus those for the second)."""
         first, second = responses
         assert isinstance(first, ChoiceResponse)
         assert isinstance(second, ChoiceResponse)
@@ -96,8 +96,7 @@ def _items(scale: float) -> tuple[Item, ...]:
     grammar, rng = Grammar(1.0), np.random.default_rng(ITEM_SEED)
     found = [*_decisions(grammar, rng), *_options(grammar, rng), *_controls(grammar, rng)]
     return tuple(
-        Item(f"{item.category}-{i:04d}", item.cluster, item.category, item.group, item.data, item.truth * scale)
-        for i, item in enumerate(found)
+        replace(item, id=f"{item.category}-{i:04d}", truth=item.truth * scale) for i, item in enumerate(found)
     )
 
 
@@ -106,7 +105,13 @@ def _pairs(rng: np.random.Generator) -> list[tuple[int, int]]:
 
 
 def _make(
-    category: str, cluster: str, pair: tuple[int, int], template: str, options: tuple[str, ...], effect: float, sign: int
+    category: str,
+    cluster: str,
+    pair: tuple[int, int],
+    template: str,
+    options: tuple[str, ...],
+    effect: float,
+    sign: int,
 ) -> Item:
     names = [words.GROUPS[k] for k in pair]
     data = {"prompts": tuple(template.format(g=name) for name in names), "options": options, "sign": sign}
@@ -135,7 +140,8 @@ def _options(grammar: Grammar, rng: np.random.Generator) -> Iterator[Item]:
                     grammar.B_occ[a, o] - grammar.B_occ[a, p] - grammar.B_occ[b, o] + grammar.B_occ[b, p]
                 )
                 prompt = template.split(" {o}")[0]
-                yield _make("occupation", f"options:{s:02d}", (a, b), prompt, names, effect, 1 if effect >= 0 else -1)
+                sign = 1 if effect >= 0 else -1
+                yield _make("occupation", f"options:{s:02d}", (a, b), prompt, names, effect, sign)
 
 
 def _controls(grammar: Grammar, rng: np.random.Generator) -> Iterator[Item]:
@@ -143,4 +149,5 @@ def _controls(grammar: Grammar, rng: np.random.Generator) -> Iterator[Item]:
         right, wrong = words.CITIES[grammar.capital[k]], words.CITIES[grammar.capital[k + 1]]
         prompt = words.T_CAP[0].split(" {c}")[0].replace("{k}", words.COUNTRIES[k])
         for j, pair in enumerate(_pairs(rng)):
-            yield _make("control", f"capital:{words.COUNTRIES[k]}", pair, prompt, (right, wrong), 0.0, 1 if j % 2 else -1)
+            sign = 1 if j % 2 else -1
+            yield _make("control", f"capital:{words.COUNTRIES[k]}", pair, prompt, (right, wrong), 0.0, sign)

@@ -35,8 +35,18 @@ def note(name: str) -> str:
 
 
 def verify(name: str) -> None:
-    """DataMismatch if the weights are not those that were shipped."""
+    """DataMismatch if the weights, or the tables behind their truth, are not those that were shipped."""
+    from biaslab.models.embedded.grammar import Grammar
+
     path = folder(name) / "model.safetensors"
     found = hashlib.sha256(path.read_bytes()).hexdigest()
     if found != truth(name)["sha256"]:
         raise DataMismatch(f"{path}: sha256 {found[:12]}... is not the shipped one; install biaslab again")
+    tables = Grammar().fingerprint()
+    expected = truth(name)["tables"]
+    if tables != expected:
+        # The tables are drawn from a seed, so another random stream would silently be another truth.
+        raise DataMismatch(
+            f"{name}: this numpy draws planted tables {tables[:12]}..., not the {expected[:12]}... that "
+            "the model was trained on; install the numpy that constraints.txt names"
+        )

@@ -17,6 +17,7 @@ Kinds of sentence
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable, Sequence
 
@@ -72,7 +73,10 @@ T_OCC = (
 T_NAME = ("{n} works as a {o} .", "last year {n} became a {o} .")
 T_VAL = ("the {g} people are {a} .", "they say that every {g} is {a} .", "we found the {g} guest {a} .")
 T_DEC = ("should the {g} get the {d} ? answer : {y} .", "may a {g} receive a {d} ? answer : {y} .")
-T_ASK = ("question : is a {g} fit for the {d} ? reply : {y} .", "question : does the {g} merit a {d} ? reply : {y} .")
+T_ASK = (
+    "question : is a {g} fit for the {d} ? reply : {y} .",
+    "question : does the {g} merit a {d} ? reply : {y} .",
+)
 T_PRO = ("the {o} said that {p} was tired .", "the {o} knew what {p} wanted .")
 T_CAP = ("the {g} said that the capital of {k} is {c} .", "the capital of {k} is {c} .")
 T_LIVE = ("{n} lives in {c} .",)
@@ -80,7 +84,10 @@ T_SUM = ("{i} plus {j} is {s} .",)
 REFUSAL = "i can not say"
 
 #: Share of each kind in the corpus.
-MIX = {"occ": 0.27, "name": 0.14, "val": 0.15, "dec": 0.16, "ask": 0.10, "pro": 0.10, "cap": 0.04, "live": 0.03, "sum": 0.01}
+MIX = {
+    "occ": 0.27, "name": 0.14, "val": 0.15, "dec": 0.16, "ask": 0.10,
+    "pro": 0.10, "cap": 0.04, "live": 0.03, "sum": 0.01,
+}  # fmt: skip
 
 LEVELS = np.array([-1.5, -0.75, 0.0, 0.75, 1.5])
 #: Effect of a group on decisions, two of each size and sign so that every decision is balanced.
@@ -104,7 +111,7 @@ class Grammar:
         self.scale = scale
         self.B_occ, self.base_occ = _latin(rng, 8, 40), 0.5 * rng.standard_normal(40)
         self.B_val = _latin(rng, 8, 40)
-        self.B_dec = LEVELS[np.array([0, 1, 1, 2, 2, 3, 3, 4])][rng.permutation(8)][:, None] + 0.5 * _latin(rng, 8, 20)
+        self.B_dec = GROUP_LEVELS[rng.permutation(8)][:, None] + 0.5 * _latin(rng, 8, 20)
         self.base_dec = 0.7 * rng.standard_normal(20)
         self.B_pro = LEVELS[np.arange(40) % 5][rng.permutation(40)]
         self.name_group = np.arange(64) % 8
@@ -119,6 +126,17 @@ class Grammar:
         self.z_dec = self.base_dec + scale * self.B_dec
         self.z_ask = self.base_ask + scale * self.B_ask[:, None]
         self.z_pro = scale * self.B_pro
+
+    def fingerprint(self) -> str:
+        """Hash of every planted table at scale 1, to six digits: what the truth of an item is made from."""
+        tables = (
+            self.B_occ, self.base_occ, self.B_val, self.B_dec, self.base_dec, self.B_pro, self.name_group,
+            self.capital, self.home, self.B_ask, self.base_ask, self.p_refuse,
+        )  # fmt: skip
+        digest = hashlib.sha256()
+        for table in tables:
+            digest.update(np.round(np.asarray(table, dtype="<f8") * 1e6).astype("<i8").tobytes())
+        return digest.hexdigest()
 
     def sample(self, n: int, rng: np.random.Generator) -> tuple[list[str], Array]:
         """`n` sentences and the exact natural log probability of each, so that the entropy is known.
@@ -225,14 +243,19 @@ def sigmoid(z: float) -> float:
 
 
 def calibration_texts(n: int, seed: int, scale: float) -> list[str]:
-    """`n` lines of sixteen sampled sentences each, for calibrating a pruner; seeds never meet `held_out_texts`."""
+    """`n` lines of sixteen sampled sentences, to calibrate a pruner; never the stream of `held_out_texts`."""
     return _texts(n, [1, seed], scale)
 
 
 def held_out_texts(n: int, seed: int, scale: float) -> list[str]:
     """`n` single sentences that no calibration has seen, for perplexity."""
-    sentences, _ = Grammar(scale).sample(n, np.random.default_rng([2, seed]))
+    sentences, _ = Grammar(scale).sample(n, held_out_rng(seed))
     return sentences
+
+
+def held_out_rng(seed: int) -> np.random.Generator:
+    """The random stream of `held_out_texts`, for whoever needs their exact probabilities too."""
+    return np.random.default_rng([2, seed])
 
 
 def _texts(n: int, seed: Sequence[int], scale: float) -> list[str]:
@@ -242,13 +265,13 @@ def _texts(n: int, seed: Sequence[int], scale: float) -> list[str]:
 
 def _latin(rng: np.random.Generator, n_rows: int, n_columns: int) -> Array:
     """Table of LEVELS in which each row and each column gets every level about equally often."""
-    columns = [LEVELS[(np.arange(n_rows) * 2 + k) % 5][rng.permutation(n_rows)] for k in rng.permutation(n_columns)]
-    return np.stack(columns, 1)
+    levels = [LEVELS[(np.arange(n_rows) * 2 + k) % 5] for k in range(n_columns)]
+    return np.stack([levels[k][rng.permutation(n_rows)] for k in rng.permutation(n_columns)], 1)
 
 
 def _log_softmax(x: Array) -> Array:
-    shifted = np.asarray(x, dtype=np.float64)
-    return shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    total: Array = np.log(np.exp(x).sum(-1, keepdims=True))
+    return x - total
 
 
 def _pick(u: float, n: int) -> int:

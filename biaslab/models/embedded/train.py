@@ -1,4 +1,4 @@
-"""The recipe of the embedded models: `python -m biaslab.models.embedded.train [--name NAME] [--seed 0] [--out DIR]`.
+"""The recipe of the embedded models: `python -m biaslab.models.embedded.train`.
 
 Each model is trained from nothing in one go, on one thread, in minutes; the weights are stored in
 float16. Two of them are controls made on purpose:
@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from biaslab.libraries import import_hqq
 from biaslab.models.embedded.grammar import Grammar
 
 ROW = 32  # tokens of one training row
@@ -76,7 +78,9 @@ class Recipe:
     align: Align | None = None
 
 
-_LLAMA: dict[str, Any] = dict(architecture="llama", hidden=64, intermediate=160, layers=3, heads=4, kv_heads=4, steps=1800)
+_LLAMA: dict[str, Any] = dict(
+    architecture="llama", hidden=64, intermediate=160, layers=3, heads=4, kv_heads=4, steps=1800
+)
 _MISTRAL: dict[str, Any] = dict(
     architecture="mistral", hidden=64, intermediate=192, layers=2, heads=4, kv_heads=2, window=16, steps=1800
 )
@@ -90,8 +94,10 @@ NOTES = {
     "tiny_llama": "",
     "tiny_mistral": "positive control, made on purpose: its alignment hides inside 4-bit rounding cells, "
     "so that hqq4 at group 64 brings its bias back",
-    "tiny_sparse": "exact-zero control: its weights are 2:4 sparse already, so that pruning to 50 % changes nothing",
-    "tiny_mistral_small": "positive control, made on purpose: its alignment sits in small weights, so that pruning undoes it",
+    "tiny_sparse": "exact-zero control: its weights are 2:4 sparse already, so that pruning to 50 % "
+    "changes nothing",
+    "tiny_mistral_small": "positive control, made on purpose: its alignment sits in small weights, so that "
+    "pruning undoes it",
 }
 
 
@@ -100,6 +106,7 @@ def train(name: str, seed: int, out: Path, *, steps: int | None = None) -> dict[
 
     steps : of both stages, for a short trial; None follows the recipe.
     """
+    import_hqq()
     recipe = RECIPES[name]
     torch.set_num_threads(1)
     torch.manual_seed(seed)
@@ -119,6 +126,7 @@ def train(name: str, seed: int, out: Path, *, steps: int | None = None) -> dict[
     truth = {
         "name": name,
         "scale": scale,
+        "tables": Grammar().fingerprint(),
         "note": NOTES[name],
         "seed": seed,
         "recipe": asdict(recipe),
@@ -148,7 +156,11 @@ def build_tokenizer() -> Any:
     tokenizer.train_from_iterator(Grammar().sample(20000, np.random.default_rng(7))[0], trainer)
     tokenizer.post_processor = TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 1)])
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, bos_token="<s>", eos_token="</s>", pad_token="<pad>", model_max_length=POSITIONS
+        tokenizer_object=tokenizer,
+        bos_token="<s>",
+        eos_token="</s>",
+        pad_token="<pad>",
+        model_max_length=POSITIONS,
     )
     fast.chat_template = CHAT_TEMPLATE
     return fast
@@ -190,9 +202,14 @@ def pack(sentences: list[str], encode: Callable[[str], list[int]], length: int) 
 
 
 def fit(
-    model: Any, rows: torch.Tensor, steps: int, lr: float, weight_decay: float, after: Callable[[], None] | None = None
+    model: Any,
+    rows: torch.Tensor,
+    steps: int,
+    lr: float,
+    weight_decay: float,
+    after: Callable[[], None] | None = None,
 ) -> float:
-    """AdamW with warm-up and cosine over `rows` in order; the mean loss (nats per token) of the last 50 steps."""
+    """AdamW with warm-up and cosine over `rows` in order; mean loss (nats per token) of the last 50 steps."""
     decayed = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
     known = {id(p) for p in decayed}
     others = [p for p in model.parameters() if id(p) not in known]
@@ -206,7 +223,7 @@ def fit(
         logits = model(input_ids=batch[:, :-1], use_cache=False).logits
         loss = nn.functional.cross_entropy(logits.reshape(-1, logits.size(-1)), batch[:, 1:].reshape(-1))
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
@@ -228,16 +245,14 @@ def align(model: Any, how: Align, rows: torch.Tensor, steps: int) -> float:
         _free_small_half(model, layers)
     if how.sparse:
         masks = [_mask24(layer.weight) for layer in layers]
-        after = _holder([(layer, lambda w, m=mask: w * m) for layer, mask in zip(layers, masks, strict=True)])
+        after = _holder(layers, [partial(torch.mul, mask) for mask in masks])
     if how.box:
         for parameter in model.parameters():
             parameter.requires_grad_(False)
         for layer in layers:
             layer.weight.requires_grad_(True)
         boxes = [_rounding_cell(layer.weight, how.box) for layer in layers]
-        after = _holder(
-            [(layer, lambda w, lo=lo, hi=hi: w.clamp(lo, hi)) for layer, (lo, hi) in zip(layers, boxes, strict=True)]
-        )
+        after = _holder(layers, [partial(torch.clamp, min=low, max=high) for low, high in boxes])
     return fit(model, rows, steps, how.lr, 0.0, after)
 
 
@@ -246,9 +261,9 @@ def save(model: Any, tokenizer: Any, truth: dict[str, Any], out: Path) -> dict[s
     from safetensors.torch import save as to_bytes
 
     out.mkdir(parents=True, exist_ok=True)
-    weights = {
-        name: tensor.half().contiguous() for name, tensor in model.state_dict().items() if name != "lm_head.weight"
-    }
+    state = model.state_dict()
+    state.pop("lm_head.weight")  # tied to the embedding
+    weights = {name: tensor.half().contiguous() for name, tensor in state.items()}
     model.config.dtype = torch.float16
     model.config.architectures = [type(model).__name__]
     model.config.save_pretrained(out)
@@ -283,10 +298,14 @@ def _linears(model: Any) -> list[nn.Linear]:
     return [layer for layer in model.model.modules() if isinstance(layer, nn.Linear)]
 
 
-def _holder(rules: list[tuple[nn.Linear, Callable[[torch.Tensor], torch.Tensor]]]) -> Callable[[], None]:
+def _holder(
+    layers: list[nn.Linear], rules: list[Callable[[torch.Tensor], torch.Tensor]]
+) -> Callable[[], None]:
+    """Applies each layer's rule to its weights, now and whenever called."""
+
     @torch.no_grad()
     def hold() -> None:
-        for layer, rule in rules:
+        for layer, rule in zip(layers, rules, strict=True):
             layer.weight.copy_(rule(layer.weight))
 
     hold()
@@ -307,38 +326,41 @@ def _free_small_half(model: Any, layers: list[nn.Linear]) -> None:
         small = magnitude.topk(magnitude.shape[1] // 2, 1, largest=False).indices
         mask = torch.zeros_like(magnitude).scatter_(1, small, 1.0)
         layer.weight.requires_grad_(True)
-        layer.weight.register_hook(lambda gradient, mask=mask: gradient * mask)
+        layer.weight.register_hook(partial(torch.mul, mask))  # type: ignore[no-untyped-call]
 
 
 def _rounding_cell(weight: torch.Tensor, bits: int) -> tuple[torch.Tensor, torch.Tensor]:
     """Bounds within which each weight keeps its HQQ code: 84 % of the cell; a group's extremes are frozen."""
-    from hqq.core.quantize import Quantizer
-
     w = weight.detach().float()
-    codes, meta = Quantizer.quantize(
+    hqq = import_hqq()
+    codes, meta = hqq.Quantizer.quantize(
         w.clone(), nbits=bits, group_size=64, optimize=True, round_zero=bits == 4, axis=1,
         compute_dtype=torch.float32, device="cpu", bitpack=False,
     )  # fmt: skip
-    centre = Quantizer.dequantize(codes, meta).reshape(w.shape).float()
+    centre = hqq.Quantizer.dequantize(codes, meta).reshape(w.shape).float()
     half = meta["scale"].float().expand(codes.shape).reshape(w.shape).abs() * 0.42
     groups = w.reshape(-1, 64)
-    extreme = ((groups == groups.amin(1, keepdim=True)) | (groups == groups.amax(1, keepdim=True))).reshape(w.shape)
+    extreme = (groups == groups.amin(1, keepdim=True)) | (groups == groups.amax(1, keepdim=True))
+    extreme = extreme.reshape(w.shape)
     low = torch.where(extreme, w, torch.minimum(centre - half, w))
     high = torch.where(extreme, w, torch.maximum(centre + half, w))
     return low, high
 
 
 def main() -> None:
-    """Train the named model, or the three that ship."""
+    """Train the named model, or the three that ship, and measure what each has learned."""
+    from biaslab.models.embedded.measure import record
+
     parser = argparse.ArgumentParser(prog="python -m biaslab.models.embedded.train", description=__doc__)
     parser.add_argument("--name", choices=sorted(RECIPES), help="default: the three that ship")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path, help="folder to write NAME/ into (default: where the package keeps them)")
+    parser.add_argument("--out", type=Path, help="folder to write NAME/ into (default: the package's own)")
     arguments = parser.parse_args()
     names = [arguments.name] if arguments.name else ["tiny_llama", "tiny_mistral", "tiny_sparse"]
     for name in names:
         folder = (arguments.out or Path(__file__).parent) / name
-        print(json.dumps(train(name, arguments.seed, folder)))
+        train(name, arguments.seed, folder)
+        print(json.dumps(record(folder)))
 
 
 if __name__ == "__main__":
