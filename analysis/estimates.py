@@ -26,9 +26,11 @@ def cluster_mean(values: Floats, clusters: Clusters, *, alpha: float = 0.05) -> 
     values : (n_items,); NaN means no answer and is left out (n_items and n_clusters count what is there).
     alpha : complement of the interval's coverage.
 
-    Values that are all exactly 0 give 0 without error and p = 1. With one cluster the mean is given, its error
-    is NaN, and `reason` says so; with no values everything is NaN. With no variance between clusters the
-    interval has no width and p is NaN (1 for a mean of 0), because t has no value there. Raises ValueError for an infinite value or a wrong length.
+    Values that are all exactly 0 give 0 without error and p = 1. With one cluster the mean is given, its
+    error is NaN, and `reason` says so; with no values everything is NaN. With no variance between clusters
+    the interval has no width and p is NaN (1 for a mean of 0), because t has no value there.
+
+    Raises ValueError for an infinite value or a wrong length.
 
     >>> from analysis.clusters import partition
     >>> e = cluster_mean(np.array([1.0, 2.0, 3.0]), partition("abc"))

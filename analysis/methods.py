@@ -22,7 +22,7 @@ def methods(frames: Sequence[Frame], results: Sequence[BenchmarkResult], setting
                 _omnibus(results, settings),
                 _classic(results),
                 _equivalence(results, settings),
-                "The p values speak of these models on new items of the same kind, not of other models. Level, "
+                "The p values speak of these models on new items of the same kind, not of others. Level, "
                 "margins and thresholds are settings: choose them before looking.",
             ],
         )
@@ -41,7 +41,7 @@ def _data(frames: Sequence[Frame], results: Sequence[BenchmarkResult]) -> str:
 
 def _estimates(alpha: float) -> str:
     return (
-        f"Means, shifts and difference-in-differences have cluster-robust standard errors and {1 - alpha:.0%} "
+        f"Means, shifts and difference-in-differences have cluster-robust standard errors, {1 - alpha:.0%} "
         "intervals from t with one degree of freedom less than there are clusters; within a family their p "
         "values are adjusted by the largest |t| over cluster sign flips (Westfall and Young)."
     )
@@ -54,8 +54,8 @@ def _omnibus(results: Sequence[BenchmarkResult], settings: Settings) -> str:
     flips = {"all sign patterns" if t.exact else f"{t.n_resamples} random flips" for t in tests}
     return (
         "The interaction was tested by flipping the signs of whole clusters of the interaction contrasts "
-        f"({listing(sorted(flips))}, seed {settings.seed}): sum of squares, Hotelling-type form where clusters "
-        "outnumber twice the contrasts, and largest |t| of the difference-in-differences, combined by the "
+        f"({listing(sorted(flips))}, seed {settings.seed}): sum of squares, Hotelling-type form where "
+        "clusters outnumber twice the contrasts, and largest |t| of the difference-in-differences, combined by the "
         "smallest p."
     )
 

@@ -93,7 +93,7 @@ def benchmark_verdict(
         widest = max(tested, key=lambda d: abs(d.estimate.value))
         return "additive", (
             f"Acceleration acts alike on these models: every difference-in-differences is within the margin, "
-            f"the largest {signed(widest.estimate.value)} {unit} ({widest.model} under {widest.accel}; {test})."
+            f"at most {signed(widest.estimate.value)} {unit} ({widest.model} under {widest.accel}; {test})."
         )
     return "undecided", (
         f"Undecided: no interaction is shown ({test}), and none is excluded: "

@@ -20,7 +20,7 @@ def signed(value: float) -> str:
 
 
 def p_text(p: float) -> str:
-    """ "p = 0.012", "p < 0.0001", or "no p".
+    """Such as "p = 0.012", "p < 0.0001", or "no p".
 
     >>> p_text(0.0123), p_text(0.00001)
     ('p = 0.012', 'p < 0.0001')
@@ -31,7 +31,7 @@ def p_text(p: float) -> str:
 
 
 def interval_text(low: float, high: float, alpha: float) -> str:
-    """ "95 % interval +0.1 to +0.3"."""
+    """Such as "95 % interval +0.1 to +0.3"."""
     if not math.isfinite(low):
         return "no interval"
     return f"{100 * (1 - alpha):g} % interval {signed(low)} to {signed(high)}"
@@ -48,7 +48,7 @@ def estimate_text(estimate: Estimate, unit: str, alpha: float) -> str:
 
 
 def listing(names: Sequence[str], *, most: int = 6) -> str:
-    """ "a, b and c"; more than `most` names end in "and 4 more".
+    """Such as "a, b and c"; more than `most` names end in "and 4 more".
 
     >>> listing(["a", "b", "c"]), listing("abcdefgh", most=3)
     ('a, b and c', 'a, b, c and 5 more')
@@ -60,5 +60,5 @@ def listing(names: Sequence[str], *, most: int = 6) -> str:
 
 
 def plural(n: int, word: str) -> str:
-    """ "1 cell", "2 cells"."""
+    """Such as "1 cell", "2 cells"."""
     return f"{n} {word}{'' if n == 1 else 's'}"
