@@ -12,7 +12,7 @@ from biaslab.models.base import LoadedModel
 
 #: Fields that make replicates of one accelerator, not another accelerator: they stay out of its label.
 REPLICATES = frozenset({"calibration.seed"})
-KEPT = re.compile(r"[^A-Za-z0-9._+-]+")
+KEPT = re.compile(r"[^A-Za-z0-9._]+")
 
 
 def check_stack(accels: Mapping[str, Accelerator]) -> str | None:

@@ -9,10 +9,7 @@ import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
-from biaslab.libraries import import_hqq
 from biaslab.models.base import LoadedModel, ModelInfo, Planted
-
-import_hqq()  # before transformers does it: fast, and without torch's warning
 
 SHAPE = {
     "vocab_size": 258,
@@ -27,25 +24,25 @@ SHAPE = {
 
 
 def _llama(**more: Any) -> Any:
-    return transformers.LlamaConfig(**SHAPE, num_key_value_heads=2, **more)
+    return transformers.LlamaConfig(**(SHAPE | more), num_key_value_heads=2)
 
 
 def _mistral(**more: Any) -> Any:
-    return transformers.MistralConfig(**SHAPE, num_key_value_heads=3, sliding_window=8, **more)
+    return transformers.MistralConfig(**(SHAPE | more), num_key_value_heads=3, sliding_window=8)
 
 
 def _qwen2(**more: Any) -> Any:
     # A sliding window in the second layer only: layers are called with different masks.
     window = {"use_sliding_window": True, "sliding_window": 8, "max_window_layers": 1}
-    return transformers.Qwen2Config(**SHAPE, num_key_value_heads=2, **window, **more)
+    return transformers.Qwen2Config(**(SHAPE | more), num_key_value_heads=2, **window)
 
 
 def _qwen3(**more: Any) -> Any:
-    return transformers.Qwen3Config(**SHAPE, num_key_value_heads=2, head_dim=16, **more)
+    return transformers.Qwen3Config(**(SHAPE | more), num_key_value_heads=2, head_dim=16)
 
 
 def _neox(**more: Any) -> Any:
-    return transformers.GPTNeoXConfig(**SHAPE, **more)
+    return transformers.GPTNeoXConfig(**(SHAPE | more))
 
 
 ARCHITECTURES: dict[str, Callable[..., Any]] = {

@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from biaslab.accel.active import reference_logits
+from biaslab.accel.base import Accelerator
+from biaslab.accel.calibration import Calibration
+from biaslab.accel.hqq import Hqq
+from biaslab.accel.magnitude import Magnitude
+from biaslab.accel.none import NoAccelerator
+from biaslab.accel.placebo_batch import PlaceboBatch
+from biaslab.accel.placebo_rerun import PlaceboRerun
+from biaslab.accel.stack import KEPT, apply_stack, check_stack, label
+from biaslab.accel.wanda import Wanda
+from biaslab.config import LABEL
+from tests.accel import tiny
+
+DEFAULTS: dict[str, Accelerator] = {
+    "none": NoAccelerator(),
+    "hqq4": Hqq(bits=4),
+    "hqq8": Hqq(bits=8),
+    "wanda50": Wanda(),
+    "magnitude50": Magnitude(),
+    "placebo_batch": PlaceboBatch(),
+    "placebo_rerun": PlaceboRerun(),
+}
+SMALL = Calibration(samples=4, length=16)
+
+
+@pytest.mark.parametrize(
+    "names", [["none"], ["hqq4"], ["placebo_batch"], ["wanda50", "hqq4"], ["wanda50", "magnitude50"]]
+)
+def test_sensible_stacks(names: list[str]) -> None:
+    assert check_stack({name: DEFAULTS[name] for name in names}) is None
+
+
+@pytest.mark.parametrize(
+    ("names", "reason"),
+    [
+        (
+            ["hqq4", "wanda50"],
+            "wanda50 prunes dense weights, and hqq4 before it leaves none; put wanda50 first",
+        ),
+        (["hqq4", "hqq8"], "hqq4 and hqq8 both quantize the weights; choose one"),
+        (["none", "hqq4"], "none is a baseline and stands alone; leave it out of the stack"),
+        (["hqq4", "none"], "none is a baseline and stands alone; leave it out of the stack"),
+        (["hqq4", "placebo_rerun"], "placebo_rerun is a placebo and stands alone; leave it out of the stack"),
+    ],
+)
+def test_senseless_stacks_get_a_reason(names: list[str], reason: str) -> None:
+    assert check_stack({name: DEFAULTS[name] for name in names}) == reason
+
+
+def test_a_stack_is_its_steps_in_order() -> None:
+    stack = {"wanda50": Wanda(calibration=SMALL), "hqq4": Hqq(bits=4)}
+    stacked, by_hand = tiny.make("llama"), tiny.make("llama")
+    stacked = apply_stack(stacked, stack)
+    by_hand = Hqq(bits=4).apply(Wanda(calibration=SMALL).apply(by_hand, "a"), "b")
+    assert [fact.step for fact in stacked.facts] == ["wanda50", "hqq4"]
+    assert torch.equal(reference_logits(stacked), reference_logits(by_hand))
+
+
+def test_a_quantizer_alone_and_on_a_pruned_copy_differ() -> None:
+    model = tiny.make("llama")
+    other = tiny.make("llama")
+    alone = reference_logits(apply_stack(model, {"hqq4": Hqq(bits=4)}))
+    both = reference_logits(apply_stack(other, {"magnitude50": Magnitude(), "hqq4": Hqq(bits=4)}))
+    assert (alone - both).abs().max() > 0.01
+
+
+@pytest.mark.parametrize(
+    ("accels", "expected"),
+    [
+        ({}, "none"),
+        ({"none": NoAccelerator()}, "none"),
+        ({"hqq4": Hqq(bits=4)}, "hqq4"),
+        ({"wanda50": Wanda(), "hqq4": Hqq(bits=4)}, "wanda50+hqq4"),
+        ({"hqq4": Hqq(bits=4, group_size=32)}, "hqq4(group_size=32)"),
+        ({"hqq4": Hqq(bits=3, group_size=32), "x": Wanda()}, "hqq4(bits=3,group_size=32)+x"),
+        ({"hqq8": Hqq(bits=8, skip=["*.down_proj", "*.0.*"])}, "hqq8(skip=.down_proj-.0.)"),
+        ({"wanda50": Wanda(pattern="2:4")}, "wanda50(pattern=2-4)"),
+        ({"wanda50": Wanda(calibration=Calibration(seed=3))}, "wanda50"),
+        (
+            {"wanda50": Wanda(calibration=Calibration(source="/a b/c d.txt"))},
+            "wanda50(calibration.source=c-d.txt)",
+        ),
+        ({"wanda50": Wanda(calibration=Calibration(samples=64))}, "wanda50(calibration.samples=64)"),
+        ({"placebo_batch": PlaceboBatch(batch_tokens=100)}, "placebo_batch(batch_tokens=100)"),
+    ],
+)
+def test_labels(accels: dict[str, Accelerator], expected: str) -> None:
+    before = copy.deepcopy(accels)
+    assert label(accels, DEFAULTS) == expected
+    assert LABEL.fullmatch(expected)
+    assert accels == before
+
+
+@given(st.text(max_size=30))
+@settings(deadline=None, max_examples=50)
+def test_any_text_becomes_a_folders_name(text: str) -> None:
+    accels = {"wanda50": Wanda(calibration=Calibration(source=text))}
+    got = label(accels, DEFAULTS)
+    assert text == "embedded" or got.startswith("wanda50(calibration.source=")
+    assert LABEL.fullmatch(got)
+    assert set(KEPT.findall(got.removeprefix("wanda50(").removesuffix(")"))) <= {"=", "-"}
