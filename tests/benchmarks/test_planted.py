@@ -1,4 +1,4 @@
-"""Planted associations: a perfect learner scores the truth, a fair one scores 0; nothing is left to chance."""
+"""Planted associations: a perfect learner scores the truth, a fair one 0, and nothing is left to chance."""
 
 from __future__ import annotations
 

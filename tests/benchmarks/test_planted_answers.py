@@ -31,7 +31,8 @@ def records(text: Callable[[Item], str]) -> pd.DataFrame:
         rows.append(
             {
                 "cluster": item.cluster, "category": item.category, "group": item.group,
-                "score": record.score, "outcome": record.outcome, "refused": record.refused, "truth": item.truth,
+                "score": record.score, "outcome": record.outcome, "refused": record.refused,
+                "truth": item.truth,
             }
         )  # fmt: skip
     return pd.DataFrame(rows)
