@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -49,9 +50,14 @@ def rm_anova(scores: Floats, grid: Sequence[ArmKey], *, unit: str) -> Anova:
     untestable = _degenerate(cube)
     if len(untestable) == len(SOURCES):
         return Anova(unit, n, reason=_say(untestable))
-    rows, noted = _pingouin(cube)
-    kept = [row for row in rows if row.source not in untestable]
-    return Anova(unit, n, kept, "; ".join(filter(None, [_say(untestable), noted])))
+    try:
+        rows, noted = _pingouin(cube)
+    except ZeroDivisionError:  # pingouin 0.7.0's Mauchly test, with hardly more units than contrasts
+        return Anova(unit, n, reason=f"{n} complete {unit} are too few for pingouin's test of sphericity")
+    kept = [_without_mauchly(row, n) for row in rows if row.source not in untestable]
+    spherical = ", ".join(row.source for row in kept if row.df1 > n - 1)
+    few = f"{spherical}: no Mauchly test with fewer {unit} than contrasts" if spherical else ""
+    return Anova(unit, n, kept, "; ".join(filter(None, [_say(untestable), few, noted])))
 
 
 def _impossible(n: int, models: Sequence[str], accels: Sequence[str], unit: str) -> str:
@@ -75,6 +81,11 @@ def _degenerate(cube: Floats) -> dict[str, str]:
         elif np.abs(effect - effect.mean(axis=0)).max() <= limit:
             out[source] = "exactly the same effect in every unit, so no error to test it against"
     return out
+
+
+def _without_mauchly(row: AnovaRow, n: int) -> AnovaRow:
+    """The row without W and its p where the contrasts' covariance is singular for want of units."""
+    return replace(row, w=math.nan, p_sphericity=math.nan) if row.df1 > n - 1 else row
 
 
 def _say(untestable: dict[str, str]) -> str:

@@ -55,8 +55,8 @@ def _omnibus(results: Sequence[BenchmarkResult], settings: Settings) -> str:
     return (
         "The interaction was tested by flipping the signs of whole clusters of the interaction contrasts "
         f"({listing(sorted(flips))}, seed {settings.seed}): sum of squares, Hotelling-type form where "
-        "clusters outnumber twice the contrasts, and largest |t| of the difference-in-differences, combined by the "
-        "smallest p."
+        "clusters outnumber twice the contrasts, and largest |t| of the difference-in-differences, "
+        "combined by the smallest p."
     )
 
 
