@@ -42,7 +42,9 @@ def _hydra() -> int:
         config.register_resolvers()
         task = hydra.main(version_base="1.3", config_path=str(config.conf_dir()), config_name="config")
         task(sweep.run_job)()
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:  # composing raises all three
+        if sweep.started():
+            raise
         fail(one_line(error))
         return 2
     except BiaslabError as error:

@@ -9,6 +9,10 @@ import re
 OPTIONS = re.compile(r"Available options in '([^']*)':\s*(.*?)(?:\n\n|\nConfig search path|$)", re.DOTALL)
 NOT_FOUND = re.compile(r"Could not find '([^']*)'")
 UNKNOWN_KEY = re.compile(r"Key '([^']*)' (?:is )?not in '([^']*)'")
+UNCHOSEN = re.compile(r"Key '([^']*)' is not in struct")
+NOT_LOADED = re.compile(r"Could not load '([^'/]+)/([^']+)'")
+OVERRIDE = re.compile(r"Could not override '([^']*)'")
+MERGED = re.compile(r"Error merging override (\S+)")
 
 
 def one_line(error: Exception) -> str:
@@ -17,11 +21,21 @@ def one_line(error: Exception) -> str:
     text = str(causes[0])
     if (options := OPTIONS.search(text)) is not None:
         return _unknown_choice(text, options)
-    for cause in causes:
+    if (listed := NOT_LOADED.search(text)) is not None:
+        return _unknown_in_list(listed)
+    for cause in sorted(causes, key=lambda cause: getattr(cause, "object_type", None) is None):
         if (key := UNKNOWN_KEY.search(str(cause))) is not None:
             return _unknown_key(causes[0], cause, key)
+        if (word := UNCHOSEN.search(str(cause))) is not None and (path := OVERRIDE.search(text)) is not None:
+            chosen = path.group(1)
+            return f"{chosen}: {word.group(1)} is not among what was chosen; choose it first, e.g. {_choose(chosen)}"
+    if type(causes[0]).__name__ == "OverrideParseException":
+        typed = getattr(causes[0], "override", "") or ""
+        return f"{typed}: cannot be read ({_first_line(causes[0])}); write group=choice, group=[a,b] or key=value"
+    if (merged := MERGED.search(text)) is not None:
+        return f"{merged.group(1)}: {_first_line(causes[min(1, len(causes) - 1)])}"
     full_key = next((key for cause in causes if (key := getattr(cause, "full_key", None))), "")
-    words = [_first_line(cause) for cause in causes]
+    words = [line for cause in causes if "$VALUE" not in (line := _first_line(cause))]
     where = f"{full_key}: " if full_key and full_key not in words[0] else ""
     return where + "; ".join(dict.fromkeys(words))
 
@@ -39,6 +53,14 @@ def _unknown_choice(text: str, options: re.Match[str]) -> str:
     return f"{group}={word}: no such choice{nearest(word, listed)}; choose one of {', '.join(listed)}"
 
 
+def _unknown_in_list(listed: re.Match[str]) -> str:
+    from biaslab.config import conf_dir
+
+    group, word = listed.groups()
+    names = sorted(path.stem for path in (conf_dir() / group).glob("*.yaml"))
+    return f"{group}={word}: no such choice{nearest(word, names)}; choose one of {', '.join(names)}"
+
+
 def _unknown_key(first: Exception, cause: Exception, key: re.Match[str]) -> str:
     schema = getattr(cause, "object_type", None)
     full_key = getattr(cause, "full_key", None) or key.group(1)
@@ -46,6 +68,12 @@ def _unknown_key(first: Exception, cause: Exception, key: re.Match[str]) -> str:
         return f"{full_key}: no such key; {_first_line(first)}"
     names = [field.name for field in dataclasses.fields(schema)]
     return f"{full_key}: no such key{nearest(key.group(1), names)}; {key.group(2)} has {', '.join(names)}"
+
+
+def _choose(path: str) -> str:
+    """The override that would choose what `path` belongs to."""
+    group, _, rest = path.partition(".")
+    return f"{group}={rest.partition('.')[0]}"
 
 
 def _chain(error: BaseException) -> list[Exception]:

@@ -146,6 +146,11 @@ def finish(*, interrupted: bool = False) -> int:
     return 3 if bad or not analysed else 0
 
 
+def started() -> bool:
+    """Whether planning is over, so that an error is no longer the typed line's."""
+    return _Current.sweep is not None
+
+
 def typed_line() -> str:
     """What was typed, as a line that can be typed again."""
     return shlex.join(["python", "-m", "biaslab", *sys.argv[1:]])

@@ -9,7 +9,8 @@ from biaslab.libraries import import_hqq
 
 import_hqq()  # before transformers does it: fast, and without torch's warning
 
-KINDS = ("llama", "mistral", "qwen2", "qwen3", "gpt_neox")
+#: gpt2 alone has absolute positions: a row whose positions depend on its padding shows there only.
+KINDS = ("llama", "mistral", "qwen2", "qwen3", "gpt_neox", "gpt2")
 #: Kinds whose tokenizers write "▁" for a blank, as SentencePiece does; the others are byte-level.
 METASPACE = ("llama", "mistral")
 SLIDING_WINDOW = 8
@@ -99,6 +100,7 @@ def _class(kind: str) -> Any:
         "qwen2": transformers.Qwen2ForCausalLM,
         "qwen3": transformers.Qwen3ForCausalLM,
         "gpt_neox": transformers.GPTNeoXForCausalLM,
+        "gpt2": transformers.GPT2LMHeadModel,
     }[kind]
 
 
@@ -106,7 +108,6 @@ def _config(kind: str, tokenizer: Any, max_positions: int) -> Any:
     shape = {
         "vocab_size": len(tokenizer),
         "hidden_size": 32,
-        "intermediate_size": 64,
         "num_hidden_layers": 2,
         "num_attention_heads": 4,
         "max_position_embeddings": max_positions,
@@ -115,11 +116,13 @@ def _config(kind: str, tokenizer: Any, max_positions: int) -> Any:
         "eos_token_id": tokenizer.eos_token_id,
         "pad_token_id": tokenizer.pad_token_id,
     }
+    width = "n_inner" if kind == "gpt2" else "intermediate_size"
     own: dict[str, dict[str, Any]] = {
         "llama": {"num_key_value_heads": 2},
         "mistral": {"num_key_value_heads": 2, "sliding_window": SLIDING_WINDOW, "head_dim": 8},
         "qwen2": {"num_key_value_heads": 2, "tie_word_embeddings": True},
         "qwen3": {"num_key_value_heads": 2, "head_dim": 8},
         "gpt_neox": {"rotary_pct": 0.5},
+        "gpt2": {},
     }
-    return _class(kind).config_class(**shape, **own[kind])
+    return _class(kind).config_class(**shape, **{width: 64}, **own[kind])

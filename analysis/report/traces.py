@@ -1,0 +1,155 @@
+"""Figures as plain numbers, labels and units. Renderers draw these and compute nothing; tests read these."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from analysis.report.palette import Look, looks
+from analysis.study import BenchmarkResult, Estimate, Study
+from analysis.words import interval_text, p_text, signed
+
+
+@dataclass(frozen=True)
+class Point:
+    """One estimate with its interval; NaN where it cannot be given. note : what hovering shows."""
+
+    value: float
+    low: float
+    high: float
+    note: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """A named series over the figure's categories."""
+
+    name: str
+    look: Look
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True)
+class Lines:
+    """An interaction plot: a line per model over the accelerators, parallel lines meaning no interaction."""
+
+    title: str
+    unit: str
+    categories: tuple[str, ...]
+    lines: tuple[Line, ...]
+    text: str
+
+
+@dataclass(frozen=True)
+class HeatCell:
+    """value : number behind the colour; label : printed; strong : marked as standing out."""
+
+    value: float
+    label: str
+    strong: bool
+    note: str
+
+
+@dataclass(frozen=True)
+class Heat:
+    """A heat map, colours centred on 0 and reaching `limit` on either side."""
+
+    title: str
+    unit: str
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    cells: tuple[tuple[HeatCell, ...], ...]
+    limit: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Bar:
+    """One row of a forest plot. margin : half-width of the cell's own equivalence band (NaN for none)."""
+
+    label: str
+    look: Look
+    point: Point
+    margin: float
+    word: str
+
+
+@dataclass(frozen=True)
+class Forest:
+    """Shifts with intervals against each cell's equivalence margin and the placebo floor (NaN for none)."""
+
+    title: str
+    unit: str
+    bars: tuple[Bar, ...]
+    floor: float
+    text: str
+
+
+def interaction(study: Study, b: BenchmarkResult) -> Lines:
+    """Mean item score of each cell with its interval."""
+    found = {(m.model, m.accel): m.estimate for m in b.means}
+    accels = tuple(a for a in study.accels if any(key[1] == a for key in found))
+    styles = looks(list(study.models))
+    lines = tuple(
+        Line(model, styles[model], tuple(_point(found.get((model, accel)), f"{model} under {accel}", b.unit, study) for accel in accels))
+        for model in b.models
+    )
+    text = (
+        f"Mean score of {b.title} ({b.unit}) for {', '.join(b.models)} under {', '.join(accels)}. "
+        "Lines that are not parallel are an interaction."
+    )
+    return Lines(f"{b.title}: mean score by accelerator", b.unit, accels, lines, text)
+
+
+def shift_heat(study: Study, b: BenchmarkResult) -> Heat:
+    """Shifts of every cell; strong where the verdict is "changed"."""
+    cells = {(s.model, s.accel): _heat(s.estimate, s.verdict == "changed", f"{s.model} {s.accel}: {s.sentence}") for s in b.shifts}
+    return _heat_map(study, b, f"{b.title}: shift from the baseline", cells, "Marked cells changed by more than chance and margin.")
+
+
+def difference_heat(study: Study, b: BenchmarkResult) -> Heat:
+    """Difference-in-differences; strong where the adjusted p is at most alpha."""
+    alpha = float(study.settings.get("alpha", 0.05))
+    cells = {
+        (d.model, d.accel): _heat(d.estimate, d.estimate.p_adjusted <= alpha, f"{d.model} {d.accel}: {_numbers(d.estimate, b.unit, study)}")
+        for d in b.differences
+    }
+    text = "Marked cells differ from the other models' shift after adjustment for all cells."
+    return _heat_map(study, b, f"{b.title}: shift minus the other models' mean shift", cells, text)
+
+
+def forest(study: Study, b: BenchmarkResult) -> Forest:
+    """Every shift with its interval, model by model."""
+    styles = looks(list(study.models))
+    bars = tuple(
+        Bar(f"{s.model}  {s.accel}", styles[s.model], _point(s.estimate, f"{s.model} {s.accel}", b.unit, study), s.margin, s.verdict)
+        for s in sorted(b.shifts, key=lambda s: (study.accels.index(s.accel) if s.accel in study.accels else 99, s.model))
+    )
+    text = f"Shifts of {b.title} in {b.unit} with intervals; the band is the equivalence margin, inside which a shift counts as unchanged."
+    return Forest(f"{b.title}: shifts against the margin", b.unit, bars, b.floor.get("shift", math.nan), text)
+
+
+def _heat_map(study: Study, b: BenchmarkResult, title: str, cells: dict[tuple[str, str], HeatCell], text: str) -> Heat:
+    columns = tuple(a for a in study.accels if any(key[1] == a for key in cells))
+    absent = HeatCell(math.nan, "—", False, "not there")
+    grid = tuple(tuple(cells.get((model, accel), absent) for accel in columns) for model in b.models)
+    sizes = [abs(c.value) for row in grid for c in row if math.isfinite(c.value)]
+    return Heat(title, b.unit, tuple(b.models), columns, grid, max(sizes, default=0.0) or 1.0, text)
+
+
+def _heat(e: Estimate, strong: bool, note: str) -> HeatCell:
+    return HeatCell(e.value, signed(e.value) if math.isfinite(e.value) else "—", strong, note)
+
+
+def _point(e: Estimate | None, name: str, unit: str, study: Study) -> Point:
+    if e is None:
+        return Point(math.nan, math.nan, math.nan, f"{name}: not there")
+    return Point(e.value, e.ci_low, e.ci_high, f"{name}: {_numbers(e, unit, study)}")
+
+
+def _numbers(e: Estimate, unit: str, study: Study) -> str:
+    if not math.isfinite(e.value):
+        return e.reason or "no estimate"
+    alpha = float(study.settings.get("alpha", 0.05))
+    text = f"{signed(e.value)} {unit} {interval_text(e.ci_low, e.ci_high, alpha)}, n = {e.n_items} items in {e.n_clusters} clusters"
+    return text + (f", adjusted {p_text(e.p_adjusted)}" if math.isfinite(e.p_adjusted) else "")
