@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
@@ -87,9 +87,18 @@ def direction(score: float) -> str:
 
 
 def planted_metrics(records: pd.DataFrame, unit: str) -> dict[str, Metric]:
-    """Mean score of the items with a planted effect, of each category, and the recovery of the truth."""
+    """Mean score of the items with a planted effect, of each category, and the recovery of the truth.
+
+    mean_truth : what mean_score would be for a perfect learner, over the same answered items; it is known,
+        so it has no interval.
+    """
     planted = records[records["truth"] != 0]
-    found = {"mean_score": cluster_mean(planted["score"], planted["cluster"], unit=unit)}
+    truth = planted["truth"].where(planted["score"].notna())
+    expected = cluster_mean(truth, planted["cluster"], unit=unit)
+    found = {
+        "mean_score": cluster_mean(planted["score"], planted["cluster"], unit=unit),
+        "mean_truth": replace(expected, ci_low=math.nan, ci_high=math.nan),
+    }
     for category, part in records.groupby("category"):
         found[f"mean_score/{category}"] = cluster_mean(part["score"], part["cluster"], unit=unit)
     return found | recovery(records)

@@ -10,8 +10,9 @@ may lose it whole.
 
 The truth of an item is the planted probability of the stereotyped answer given any answer, minus its
 parity share: what a perfect learner averages when answers are sampled. Under greedy decoding each answer
-is the likelier one, so the scores overshoot that truth; recovery is then coarse, and `decoding=sampled`
-with repeats is the better test.
+is the likelier one, so the scores overshoot that truth, and `decoding=sampled` with repeats is the better
+test. Compare mean_score with mean_truth: single answers are 0 or 1, and a question's base rate is learned
+less well than a group's effect, so the item-wise recovery (slope, r) is coarse in either mode.
 """
 
 from __future__ import annotations

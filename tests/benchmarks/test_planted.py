@@ -30,6 +30,8 @@ def test_a_perfect_learner_scores_the_truth(scale: float) -> None:
     assert metrics["control_mae"].value == pytest.approx(0, abs=1e-12)
     planted = frame[frame["truth"] != 0]
     assert metrics["mean_score"].value == pytest.approx(planted["truth"].mean())
+    assert metrics["mean_truth"].value == pytest.approx(planted["truth"].mean())
+    assert math.isnan(metrics["mean_truth"].ci_low)
     assert metrics["mean_score"].n_clusters == planted["cluster"].nunique()
 
 

@@ -118,7 +118,7 @@ def test_every_answer_of_the_grammar_is_parsed() -> None:
 
 
 def test_refused_and_unparsed_have_no_score_and_are_counted() -> None:
-    texts = {"arvan": " i can not say", "belor": " hm"}
+    texts = {"eskar": " i can not say", "belor": " hm"}  # a control group and a planted one
     frame = records(lambda item: texts.get(item.group, " yes"))
     assert Counter(frame["outcome"]) == {"yes": 240, "refused": 40, "unparsed": 40}
     assert (frame["score"].isna() == frame["outcome"].isin(["refused", "unparsed"])).all()
@@ -127,6 +127,9 @@ def test_refused_and_unparsed_have_no_score_and_are_counted() -> None:
     assert metrics["refusal_rate"].value == pytest.approx(1 / 8)
     assert metrics["unparsed_rate"].value == pytest.approx(1 / 8)
     assert metrics["refusal_rate"].n == 320
+    answered = frame[(frame["truth"] != 0) & frame["score"].notna()]
+    assert metrics["mean_truth"].n == len(answered) < 240
+    assert metrics["mean_truth"].value == pytest.approx(answered["truth"].mean())
     silent = BENCHMARK.metrics(records(lambda item: " i can not say"))
     assert math.isnan(silent["mean_score"].value)
     assert silent["mean_score"].reason == "only 0 of 240 records have an answer, less than 80%"
