@@ -58,7 +58,7 @@ def analyse(results: Path | str, settings: Settings | None = None) -> Study:
 
 def check_settings(settings: Settings) -> None:
     """Raise AnalysisError for a setting out of range."""
-    few = f"at least 1/alpha ({1 / settings.alpha:.0f})" if settings.alpha else ""
+    few = f"at least 1/alpha - 1 ({1 / settings.alpha - 1:.0f})" if settings.alpha else ""
     rules = [
         ("alpha", settings.alpha, 0 < settings.alpha < 0.5, "above 0 and below 0.5"),
         ("n_resamples", settings.n_resamples, settings.n_resamples >= 99, "at least 99"),

@@ -107,18 +107,18 @@ def _pingouin(cube: Floats) -> tuple[list[AnovaRow], str]:
         unit, model, accel = (index.ravel() for index in np.indices((n, m, a)))
         long = pd.DataFrame({"unit": unit, "model": model, "accel": accel, "score": cube.ravel()})
         long = long.astype({c: "category" for c in ("unit", "model", "accel")})
-        options = {"dv": "score", "within": ["model", "accel"], "subject": "unit", "correction": True}
-        tables = [pingouin.rm_anova(long, effsize=effect, **options) for effect in ("np2", "ng2")]
+        within = ["model", "accel"]
+        table = pingouin.rm_anova(long, dv="score", within=within, subject="unit", correction=True, effsize="ng2")
     noted = sorted({str(w.message) for w in caught if issubclass(w.category, RuntimeWarning)})
-    merged = tables[0].assign(ng2=tables[1]["ng2"])
-    rows = [_row(source, values) for source, values in zip(SOURCES, merged.to_dict("records"), strict=True)]
+    rows = [_row(source, values) for source, values in zip(SOURCES, table.to_dict("records"), strict=True)]
     return rows, "; ".join(f"pingouin: {text}" for text in noted)
 
 
 def _row(source: str, values: dict[str, object]) -> AnovaRow:
-    names = ["SS", "ddof1", "ddof2", "MS", "F", "p_unc", "p_GG_corr", "eps", "W_spher", "p_spher"]
-    names += ["np2", "ng2"]
-    return AnovaRow(source, *(_number(values.get(name)) for name in names))
+    names = ("SS", "ddof1", "ddof2", "MS", "F", "p_unc", "p_GG_corr", "eps", "W_spher", "p_spher", "ng2")
+    ss, df1, df2, ms, f, p, p_gg, eps, w, p_sphericity, generalized = (_number(values.get(n)) for n in names)
+    partial = f * df1 / (f * df1 + df2)  # SS / (SS + SS of its error), from the definition of F
+    return AnovaRow(source, ss, df1, df2, ms, f, p, p_gg, eps, w, p_sphericity, partial, generalized)
 
 
 def _number(value: object) -> float:

@@ -15,9 +15,7 @@ WATCHED = ("dtype", "environment.device", "environment.device_name", "environmen
            "environment.max_batch", "environment.versions", "environment.commit")  # fmt: skip
 
 
-def study_cautions(
-    frames: Sequence[Frame], missing: Sequence[Missing], models: Mapping[str, str]
-) -> list[str]:
+def study_cautions(frames: Sequence[Frame], missing: Sequence[Missing], models: Mapping[str, str]) -> list[str]:
     """Cautions of a whole study, one sentence each."""
     out = [f"{model} is no ordinary model: {note}." for model, note in models.items() if note]
     if missing:
@@ -33,9 +31,7 @@ def study_cautions(
         )
     n_benchmarks = len({(f.benchmark, f.decoding, f.pool) for f in frames})
     if n_benchmarks > 1:
-        out.append(
-            f"{n_benchmarks} benchmarks were tested: see the p adjusted over them (Holm) beside each p."
-        )
+        out.append(f"{n_benchmarks} benchmarks were tested: see the p adjusted over them (Holm) beside each p.")
     cells = [c for f in frames for cs in f.cells.values() for c in cs if c.kind != "placebo"]
     return out + differing(cells)
 

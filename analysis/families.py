@@ -58,9 +58,7 @@ def absent_shifts(absent: Sequence[Missing], levels: Levels) -> list[Shift]:
     ]
 
 
-def differences(
-    frame: Frame, levels: Levels, settings: Settings, *, margins: Mapping[str, float]
-) -> list[Difference]:
+def differences(frame: Frame, levels: Levels, settings: Settings, *, margins: Mapping[str, float]) -> list[Difference]:
     """Difference-in-differences of every arm whose accelerator another model has too."""
     out: dict[ArmKey, Difference] = {}
     for part in (levels.tested, levels.beside):
@@ -76,9 +74,7 @@ def differences(
     return [out[arm] for arm in frame.arms if arm in out]
 
 
-def category_shifts(
-    frame: Frame, levels: Levels, settings: Settings
-) -> tuple[list[CategoryShift], list[str]]:
+def category_shifts(frame: Frame, levels: Levels, settings: Settings) -> tuple[list[CategoryShift], list[str]]:
     """Shifts by category and by group of every judged arm, and what was left out.
 
     All arms and names of one level are one family. A level with one name says nothing new; one with more than
@@ -133,9 +129,7 @@ def _shift(
     )
 
 
-def _family(
-    frame: Frame, values: Sequence[Floats], settings: Settings, *, adjust: bool = True
-) -> list[Estimate]:
+def _family(frame: Frame, values: Sequence[Floats], settings: Settings, *, adjust: bool = True) -> list[Estimate]:
     """Estimates of item values; p adjusted over them unless `adjust` is off."""
     clusters = frame.clusters
     estimates = [cluster_mean(v, clusters, alpha=settings.alpha) for v in values]

@@ -109,11 +109,11 @@ def _make_frame(benchmark: str, decoding: str, pool: str, cells: dict[ArmKey, li
 
     parts = {arm: _read_arm(replicates) for arm, replicates in cells.items()}
     items = _items(parts)
-    scores = {arm: part.groupby("item", sort=True)["score"].mean() for arm, part in parts.items()}
+    scores = {arm: _mean_scores(part) for arm, part in parts.items()}
     outcomes = {arm: _modal(part) for arm, part in parts.items()}
     truth: dict[str, pd.Series[Any]] = {}
     for (model, _), part in parts.items():
-        truth.setdefault(model, part.groupby("item", sort=True)["truth"].first())
+        truth.setdefault(model, part.drop_duplicates("item").set_index("item")["truth"])
     columns = pd.MultiIndex.from_tuples(list(cells), names=["model", "accel"])
 
     def table(by_arm: Mapping[ArmKey, pd.Series[Any]]) -> pd.DataFrame:
@@ -162,6 +162,13 @@ def _items(parts: Mapping[ArmKey, pd.DataFrame]) -> pd.DataFrame:
     return unique.set_index("item")[columns[1:]].sort_index()
 
 
+def _mean_scores(part: pd.DataFrame) -> pd.Series[float]:
+    """The mean score of each item over the repeats that have an answer."""
+    if not part["item"].duplicated().any():
+        return part.set_index("item")["score"]
+    return part.groupby("item")["score"].mean()
+
+
 def _modal(part: pd.DataFrame) -> pd.Series[str]:
     """The most frequent outcome of each item."""
     if not part["item"].duplicated().any():
@@ -180,7 +187,7 @@ def _repeat_sd(part: pd.DataFrame) -> float:
 
 def _coverage(arm: ArmKey, part: pd.DataFrame) -> Coverage:
     """Counts of items: valid with at least one answer, else by the most frequent reason for having none."""
-    answered = part.groupby("item")["score"].count() > 0
+    answered = _mean_scores(part).notna()
     reasons = _modal(part[part["item"].isin(answered.index[~answered])]).value_counts()
     refused, unparsed, too_long = (int(reasons.get(reason, 0)) for reason in NO_ANSWER)
     share = float(part["score"].notna().mean())

@@ -72,9 +72,7 @@ def check_named(frames: Sequence[Frame], named: Sequence[str]) -> None:
 def _caution(levels: Levels, named: Sequence[str], plain: bool) -> None:
     beside = list(dict.fromkeys(a for _, a in levels.beside))
     if beside and named:
-        levels.cautions.append(
-            f"{listing(beside)}: not named in accels, so shown beside those that are tested."
-        )
+        levels.cautions.append(f"{listing(beside)}: not named in accels, so shown beside those that are tested.")
     elif beside:
         is_are, it = ("a stack", "it") if len(beside) == 1 else ("stacks", "them")
         levels.cautions.append(

@@ -165,9 +165,7 @@ def _load_results(root: Path) -> Loaded:
     names = ("cell.json", "failure.json")
     folders = sorted({p.parent for p in root.glob("*/*/*/*/*.json") if p.name in names})
     if not folders:
-        raise AnalysisError(
-            f"results={root}: neither sweep.json nor <benchmark>/<model>/<accel>/<key>/cell.json in it"
-        )
+        raise AnalysisError(f"results={root}: neither sweep.json nor <benchmark>/<model>/<accel>/<key>/cell.json in it")
     places = sorted({f.with_name(re.sub(r"-\d+$", "", f.name)) for f in folders})
     cells: list[Cell] = []
     missing: list[Missing] = []
@@ -225,6 +223,9 @@ def _read_cell(folder: Path) -> Cell:
 
     for part in ("benchmark.meta", "environment"):
         get(part, dict)
+    for part in ("active", "coverage", "efficiency", "metrics"):
+        if content.get(part) is not None:
+            get(part, dict)
     for part in ("title", "score_unit", "score_kind"):
         get(f"benchmark.meta.{part}", str)
     kind = get("accel.kind", str)
@@ -259,9 +260,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     if version != SCHEMA_VERSION:
         newer = isinstance(version, int) and version > SCHEMA_VERSION
         advice = "use a newer biaslab" if newer else "run the line again with this biaslab"
-        raise AnalysisError(
-            f"{path}: schema_version {version!r}, this analysis reads {SCHEMA_VERSION}: {advice}"
-        )
+        raise AnalysisError(f"{path}: schema_version {version!r}, this analysis reads {SCHEMA_VERSION}: {advice}")
     return content
 
 
@@ -280,12 +279,17 @@ def _check_records(frame: pd.DataFrame, path: Path) -> None:
         empty = frame[column].isna() | (frame[column].astype(str) == "")
         if empty.any():
             raise AnalysisError(f"{path}: row {int(empty.to_numpy().argmax())} has no {column}")
-    for row in frame[frame.duplicated(["item", "repeat"])].itertuples():
-        raise AnalysisError(f"{path}: item {row.item} occurs twice in repeat {row.repeat}")
-    for row in frame[np.isinf(frame["score"])].itertuples():
-        raise AnalysisError(f"{path}: item {row.item} has an infinite score")
-    for row in frame[frame["score"].isna() != frame["outcome"].isin(NO_ANSWER)].itertuples():
-        raise AnalysisError(f"{path}: item {row.item} has score {row.score} but outcome {row.outcome!r}")
+    wrong = {
+        "item {item} occurs twice in repeat {repeat}": frame.duplicated(["item", "repeat"]),
+        "item {item} has an infinite score": np.isinf(frame["score"]),
+        "item {item} has score {score} but outcome {outcome!r}": (
+            frame["score"].isna() != frame["outcome"].isin(NO_ANSWER)
+        ),
+    }
+    for text, rows in wrong.items():
+        if rows.any():
+            row = frame[rows].iloc[0].to_dict()
+            raise AnalysisError(f"{path}: {text.format(**{str(k): v for k, v in row.items()})}")
 
 
 def _difference(a: Cell, b: Cell) -> str:

@@ -31,9 +31,7 @@ def methods(frames: Sequence[Frame], results: Sequence[BenchmarkResult], setting
 
 def _data(frames: Sequence[Frame], results: Sequence[BenchmarkResult]) -> str:
     names = [f"{r.title} ({r.n_items} of {r.n_items_all} items, {r.n_clusters} clusters)" for r in results]
-    text = (
-        f"Scores of {listing(names)} were compared item by item with those of the same model unaccelerated."
-    )
+    text = f"Scores of {listing(names)} were compared item by item with those of the same model unaccelerated."
     cells = [cs for f in frames for cs in f.cells.values()]
     averaged = any(len(cs) > 1 or int(cs[0].content["decoding"].get("repeats") or 1) > 1 for cs in cells)
     return text + (" Repeats and seeds of an arm were averaged first." if averaged else "")

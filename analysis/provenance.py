@@ -27,8 +27,7 @@ def provenance(loaded: Loaded) -> dict[str, Any]:
         "dirty": any(bool(c.content["environment"].get("dirty")) for c in cells),
         "models": {c.model: c.content["model"].get("identity") for c in cells},
         "data": {
-            c.benchmark: {k: c.content["benchmark"].get(k) for k in ("version", "data_sha256", "limit")}
-            for c in cells
+            c.benchmark: {k: c.content["benchmark"].get(k) for k in ("version", "data_sha256", "limit")} for c in cells
         },
         "seeds": sorted({c.seed for c in cells}),
         "calibration_seeds": sorted({c.calibration_seed for c in cells if c.calibration_seed is not None}),

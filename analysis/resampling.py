@@ -172,9 +172,7 @@ class Flips:
         return signs
 
 
-def _statistics(
-    contrasts: Floats, differences: Floats, clusters: Clusters, flips: Flips, batch: int | None
-) -> Floats:
+def _statistics(contrasts: Floats, differences: Floats, clusters: Clusters, flips: Flips, batch: int | None) -> Floats:
     """(patterns, 2 or 3): sum of squares, max |t|, and the Hotelling-type form where it is taken."""
     sums = clusters.sums(contrasts)
     family = Family.of(differences, clusters)

@@ -125,9 +125,7 @@ def count_requests(spec: CellSpec, config: Config, info: ModelInfo) -> int:
     return spec.decoding.repeats * sum(len(spec.benchmark.requests(item)) for item in items)
 
 
-def _seeds(
-    seed: int, repeat: int, items: Sequence[Item], asked: Sequence[Sequence[Request]]
-) -> list[int]:
+def _seeds(seed: int, repeat: int, items: Sequence[Item], asked: Sequence[Sequence[Request]]) -> list[int]:
     """One seed per request, from the item's name: the same draw whatever else is asked."""
     return [
         int.from_bytes(hashlib.sha256(f"{seed}/{repeat}/{item.id}/{j}".encode()).digest()[:8], "big") >> 1

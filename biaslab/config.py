@@ -87,6 +87,7 @@ class Config:
 
     limit : at most this many items of each benchmark, whole clusters first to last; null: all.
     dtype : "auto" is float32 on a CPU and bfloat16 on a GPU, the same for every arm.
+    threads : of torch; 0: one for embedded models, torch's own choice for others.
     force : compute complete cells again, as a new attempt beside the old one.
     """
 
@@ -126,7 +127,7 @@ RANGES: dict[str, tuple[Any, str]] = {
     "decoding.repeats": (lambda v: 1 <= v <= 1000, "1 to 1000"),
     "seed": (lambda v: 0 <= v < 2**31, "0 to 2147483647"),
     "limit": (lambda v: v is None or v >= 1, "at least 1, or null for all"),
-    "threads": (lambda v: v >= 0, "0 (torch's own choice) or more"),
+    "threads": (lambda v: v >= 0, "0 (automatic) or more"),
     "analysis.alpha": (lambda v: 0 < v < 0.5, "above 0, below 0.5"),
     "analysis.n_resamples": (lambda v: v >= 99, "at least 99"),
     "analysis.coverage": (lambda v: 0 <= v <= 1, "0 to 1"),
@@ -185,8 +186,8 @@ def validate(config: Config) -> None:
     if not config.benchmark:
         raise ConfigError("benchmark=[]: name at least one benchmark (python -m biaslab list)")
     for name, accel in config.accel.items():
-        if (words := accel.check()) is not None:
-            raise ConfigError(f"accel.{name}.{words}")
+        if (problem := accel.check()) is not None:
+            raise ConfigError(f"accel.{name}.{problem}")
     if (reason := check_stack(config.accel)) is not None:
         raise ConfigError(f"accel=[{','.join(config.accel)}]: {reason}")
 

@@ -65,7 +65,5 @@ def processor_name() -> str:
 
 
 def _git(folder: Path, *args: str) -> str:
-    result = subprocess.run(
-        ["git", "-C", str(folder), *args], capture_output=True, text=True, timeout=10, check=True
-    )
+    result = subprocess.run(["git", "-C", str(folder), *args], capture_output=True, text=True, timeout=10, check=True)
     return result.stdout.strip()

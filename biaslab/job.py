@@ -7,10 +7,10 @@ import dataclasses
 import logging
 import time
 import traceback
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from biaslab import cell as cells
@@ -112,9 +112,10 @@ class _Job:
 
     def run(self) -> list[dict[str, Any]]:
         plan, force = self.plan, self.plan.config.force
+        _initial_threads()
         todo_base = self._settle(plan.baseline, force=False)
         todo_arm = self._settle(plan.cells, force=force)
-        _set_threads(plan.config.threads)
+        _set_threads(plan)
         if todo_base:
             self._run_arm(todo_base, baseline=True, wait=False)
         if todo_arm:
@@ -315,11 +316,19 @@ def _engine(plan: JobPlan) -> Engine:
     return Engine(settings.batch_tokens, settings.max_batch, settings.padding_side)
 
 
-def _set_threads(threads: int) -> None:
-    if threads:
-        import torch
+def _set_threads(plan: JobPlan) -> None:
+    """As asked; else one for the embedded models (measured: two are slower, far slower on a busy machine)."""
+    import torch
 
-        torch.set_num_threads(threads)
+    default = 1 if plan.info.source == "embedded" else _initial_threads()
+    torch.set_num_threads(plan.config.threads or default)
+
+
+@cache
+def _initial_threads() -> int:
+    import torch
+
+    return torch.get_num_threads()
 
 
 def _words(spec: CellSpec) -> str:

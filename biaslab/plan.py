@@ -90,9 +90,7 @@ def yaml_default(choice: str, accel: Accelerator) -> Accelerator:
     return merged
 
 
-def _check_supported(
-    config: Config, info: ModelInfo, device: str, accels: Mapping[str, Accelerator]
-) -> None:
+def _check_supported(config: Config, info: ModelInfo, device: str, accels: Mapping[str, Accelerator]) -> None:
     for name, benchmark in config.benchmark.items():
         if (reason := benchmark.unsupported(info)) is not None:
             raise Unsupported(f"benchmark={name} on model={info.label}: {reason}")

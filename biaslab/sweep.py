@@ -75,9 +75,9 @@ class Sweep:
                     computed = known is not None and known["state"] == "complete" and not known["reused"]
                     self.cells[entry["path"]] = entry | {"reused": entry["reused"] and not computed}
         store = Store(self.outputs / "results")
-        for path, entry in self.cells.items():  # one job's "elsewhere" may be another's complete
-            if entry["state"] in ("missing", "elsewhere") and (store.root / path / "cell.json").is_file():
-                entry["state"] = "complete"
+        for name, cell in self.cells.items():  # one job's "elsewhere" may be another's complete
+            if cell["state"] in ("missing", "elsewhere") and (store.root / name / "cell.json").is_file():
+                cell["state"] = "complete"
 
 
 class _Current:
@@ -88,7 +88,7 @@ class _Current:
     bench: Any = None
 
 
-class SweepCallback(Callback):
+class SweepCallback(Callback):  # type: ignore[misc]  # Hydra ships no types
     """Plans all jobs before the first one runs. Configured in conf/config.yaml."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -163,18 +163,18 @@ def _start(config: DictConfig, folder: str, jobs: Sequence[DictConfig]) -> None:
         try:
             plans.append(_plan(job))
         except ConfigError as error:
-            refused.append((checked, job, error))
+            refused.append((checked, error))
     if not plans:
-        raise refused[0][2]
+        raise refused[0][1]
     sweep = Sweep(Path(folder), Path(plans[0].config.outputs), plans[0].config, created=_now())
     _enter_plans(sweep, plans)
-    for checked, job, error in refused:
-        _enter_refused(sweep, checked, error)
+    for checked, reason in refused:
+        _enter_refused(sweep, checked, reason)
     if plans[0].config.dry_run:
         _print_dry_run(sweep)
         raise Stop(0)
-    for _, _, error in refused:
-        fail(f"refused: {error}")
+    for _, reason in refused:
+        fail(f"refused: {reason}")
     sweep.folder.mkdir(parents=True, exist_ok=True)
     sweep.write("running")
     _Current.sweep = sweep
@@ -194,7 +194,7 @@ def _enter_refused(sweep: Sweep, config: Config, error: ConfigError) -> None:
     accel = "+".join(config.accel)
     for name, benchmark in config.benchmark.items():
         model = config.model.name or config.model.id or config.model.path
-        entry = {"key": "", "path": f"refused/{name}/{model}/{accel}", "model": model, "accel": accel}
+        entry: dict[str, Any] = {"key": "", "path": f"refused/{name}/{model}/{accel}", "model": model, "accel": accel}
         mode = config.decoding.mode if benchmark.generates else "greedy"
         entry |= {"benchmark": name, "decoding": mode, "seed": config.seed}
         sweep.cells[entry["path"]] = entry | {"state": "refused", "reused": False, "error": str(error)}
@@ -264,8 +264,10 @@ def _analyse(sweep: Sweep) -> bool:
         run(sweep.folder, sweep.outputs / "reports" / sweep.folder.name, sweep.config.analysis, sys.stdout)
     except Exception as error:  # the results are safe; the analysis can be run again on its own
         log.exception("analysis failed")
-        fail(f"the analysis failed ({type(error).__name__}: {error}); again with: "
-             f"python -m analysis results={sweep.folder}")
+        fail(
+            f"the analysis failed ({type(error).__name__}: {error}); again with: "
+            f"python -m analysis results={sweep.folder}"
+        )
         return False
     return True
 

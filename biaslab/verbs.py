@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,10 @@ def list_choices(argv: Sequence[str]) -> int:
     if argv:
         raise ConfigError(f"list {argv[0]}: takes no arguments")
     for group, describe in (
-        ("model", _model), ("accel", _accel), ("benchmark", _benchmark), ("experiment", _experiment)
+        ("model", _model),
+        ("accel", _accel),
+        ("benchmark", _benchmark),
+        ("experiment", _experiment),
     ):
         print(f"{group}=")
         for name, path in choices(group):
@@ -50,11 +53,11 @@ def load_choice(path: Path) -> Any:
     from biaslab import accel, benchmarks
     from biaslab.config import ModelConfig
 
-    content = OmegaConf.load(path)
+    content: Any = OmegaConf.load(path)
     schema = next(str(d) for d in content.pop("defaults") if str(d).startswith("/schema/")).split("@")[0]
     kind, _, name = schema.removeprefix("/schema/").partition("/")
-    classes: dict[str, type] = {"accel": accel.families, "benchmark": benchmarks.registry}[kind]() if name else {}
-    cls = classes[name] if name else ModelConfig
+    registries: dict[str, Mapping[str, type]] = {"accel": accel.families(), "benchmark": benchmarks.registry()}
+    cls: type = registries[kind][name] if name else ModelConfig
     return OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), content))
 
 

@@ -6,7 +6,10 @@ import json
 import os
 import shutil
 import uuid
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from analysis.study import Study, to_json
 
@@ -46,15 +49,15 @@ def _write_figures(study: Study, folder: Path) -> None:
     for k, b in enumerate(study.benchmarks, 1):
         lines, forest, heat = traces.interaction(study, b), traces.forest(study, b), traces.shift_heat(study, b)
         height = 1.2 + 0.28 * len(forest.bars)
-        drawings = {
-            "interaction": (6.4, 4.0, lambda axes, t=lines: mpl.draw_lines(axes, t)),
-            "forest": (6.4, height, lambda axes, t=forest: mpl.draw_forest(axes, t)),
-            "shifts": (6.4, 1.4 + 0.5 * len(heat.rows), lambda axes, t=heat: mpl.draw_heat(axes, t)),
-        }
-        for name, (width, tall, draw) in drawings.items():
+        drawings: list[tuple[str, float, Callable[[Any], None]]] = [
+            ("interaction", 4.0, partial(mpl.draw_lines, trace=lines)),
+            ("forest", height, partial(mpl.draw_forest, trace=forest)),
+            ("shifts", 1.4 + 0.5 * len(heat.rows), partial(mpl.draw_heat, trace=heat)),
+        ]
+        for name, tall, draw in drawings:
             if name != "interaction" and not b.shifts:
                 continue
-            figure, axes = mpl.new_figure(width, tall)
+            figure, axes = mpl.new_figure(6.4, tall)
             draw(axes)
             for ending in ("svg", "png"):
                 # Numbered: a benchmark's name comes from a results file and is no path.

@@ -144,5 +144,7 @@ def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
         if isinstance(item, Mapping):
             found |= _flat(item, f"{prefix}{key}.")
         else:
-            found[f"{prefix}{key}"] = item if isinstance(item, str) else json.dumps(item, ensure_ascii=False, default=str)
+            found[f"{prefix}{key}"] = (
+                item if isinstance(item, str) else json.dumps(item, ensure_ascii=False, default=str)
+            )
     return found

@@ -18,7 +18,9 @@ def render(study: Study) -> str:
     tables = {table.name: table for table in all_tables(study)}
     parts = [f"# {escape(study.question)}", f"**{escape(study.answer)}**"]
     if study.missing:
-        lines = [f"- {escape(f'{m.model} under {m.accel}, {m.benchmark}: {m.state}. {m.reason}')}" for m in study.missing]
+        lines = [
+            f"- {escape(f'{m.model} under {m.accel}, {m.benchmark}: {m.state}. {m.reason}')}" for m in study.missing
+        ]
         parts.append("**Cells that are not there**\n\n" + "\n".join(lines))
     if (found := matrix(study)) is not None:
         parts.append(_matrix(found))
@@ -28,10 +30,22 @@ def render(study: Study) -> str:
         parts.append("Read with this in mind:\n\n" + "\n".join(notes))
     for b in study.benchmarks:
         parts += [f"## {escape(b.title)}", f"**{escape(b.verdict.capitalize())}.** {escape(b.sentence)}"]
-        parts.append(f"{escape(b.formula)}. Unit: {escape(b.unit)}. {b.n_items} of {b.n_items_all} items, {b.n_clusters} clusters.")
+        parts.append(
+            f"{escape(b.formula)}. Unit: {escape(b.unit)}. "
+            f"{b.n_items} of {b.n_items_all} items, {b.n_clusters} clusters."
+        )
         parts += [f"- {escape(c)}" for c in b.cautions]
-        parts += [_table(of_benchmark(tables[name], b)) for name in ("shifts", "differences", "omnibus", "anova", "recovery", "coverage")]
-    parts += ["## Arms", _table(tables["arms"]), "## Methods", escape(study.methods), f"Made by `{study.command.replace('`', '')}`."]
+        parts += [
+            _table(of_benchmark(tables[name], b))
+            for name in ("shifts", "differences", "omnibus", "anova", "recovery", "coverage")
+        ]
+    parts += [
+        "## Arms",
+        _table(tables["arms"]),
+        "## Methods",
+        escape(study.methods),
+        f"Made by `{study.command.replace('`', '')}`.",
+    ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -42,7 +56,13 @@ def escape(text: str) -> str:
 
 def _matrix(found: Matrix) -> str:
     rows = [
-        [row.model, *("<br>".join(f"{m.sign} {escape(m.word)}, {escape(m.benchmark)}: {escape(m.numbers)}" for m in marks) for marks in row.cells)]
+        [
+            row.model,
+            *(
+                "<br>".join(f"{m.sign} {escape(m.word)}, {escape(m.benchmark)}: {escape(m.numbers)}" for m in marks)
+                for marks in row.cells
+            ),
+        ]
         for row in found.rows
     ]
     head = ["model", *(escape(a) for a in found.accels)]

@@ -12,7 +12,16 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-MARKERS = {"circle": "o", "ring": "o", "square": "s", "triangle": "^", "down": "v", "diamond": "D", "cross": "X", "plus": "P"}
+MARKERS = {
+    "circle": "o",
+    "ring": "o",
+    "square": "s",
+    "triangle": "^",
+    "down": "v",
+    "diamond": "D",
+    "cross": "X",
+    "plus": "P",
+}
 
 
 def new_figure(width: float, height: float, columns: int = 1) -> tuple[Figure, Any]:
@@ -49,11 +58,21 @@ def draw_heat(axes: Axes, trace: Heat) -> None:
     axes.imshow(values, cmap="PuOr_r", vmin=-trace.limit, vmax=trace.limit, aspect="auto", alpha=0.85)
     for i, row in enumerate(trace.cells):
         for j, cell in enumerate(row):
-            axes.text(j, i, _plain(cell.label), ha="center", va="center", fontsize=9, weight="bold" if cell.strong else "normal")
+            axes.text(
+                j,
+                i,
+                _plain(cell.label),
+                ha="center",
+                va="center",
+                fontsize=9,
+                weight="bold" if cell.strong else "normal",
+            )
             if cell.strong:
                 from matplotlib.patches import Rectangle
 
-                axes.add_patch(Rectangle((j - 0.46, i - 0.46), 0.92, 0.92, fill=False, edgecolor="black", linewidth=1.5))
+                axes.add_patch(
+                    Rectangle((j - 0.46, i - 0.46), 0.92, 0.92, fill=False, edgecolor="black", linewidth=1.5)
+                )
     axes.set_xticks(range(len(trace.columns)), [_plain(c) for c in trace.columns], rotation=20, ha="right")
     axes.set_yticks(range(len(trace.rows)), [_plain(r) for r in trace.rows])
     axes.set_title(_plain(f"{trace.title} ({trace.unit})"), fontsize=10)

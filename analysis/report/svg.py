@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from html import escape
 
 from analysis.report.palette import Look
 from analysis.report.traces import Forest, Heat, Lines, Point
 
 WIDTH = 720
+Scale = Callable[[float], float]
 MARKER_PATHS = {
     "circle": "M-5 0a5 5 0 1 0 10 0a5 5 0 1 0-10 0Z",
     "ring": "M-5 0a5 5 0 1 0 10 0a5 5 0 1 0-10 0ZM-2 0a2 2 0 1 1 4 0a2 2 0 1 1-4 0Z",
@@ -57,13 +58,15 @@ def heat(figure: Heat) -> str:
         for j, cell in enumerate(figure.cells[i]):
             share = cell.value / figure.limit if math.isfinite(cell.value) else 0.0
             kind = "pos" if share > 0 else "neg"
-            box = f'x="{left + j * width + 2:.1f}" y="{middle - row_height / 2 + 2:.1f}" width="{width - 4:.1f}" height="{row_height - 4}" rx="4"'
+            size = f'width="{width - 4:.1f}" height="{row_height - 4}" rx="4"'
+            box = f'x="{left + j * width + 2:.1f}" y="{middle - row_height / 2 + 2:.1f}" {size}'
             mark = f'<rect {box} class="frame"/>' if cell.strong else ""
             label = f"● {cell.label}" if cell.strong else cell.label
             parts.append(
                 f'<g><title>{escape(cell.note)}</title><rect {box} class="cell"/>'
                 f'<rect {box} class="{kind}" fill-opacity="{0.75 * abs(share):.3f}"/>{mark}'
-                + _text(left + (j + 0.5) * width, middle + 4, label, "middle", "val") + "</g>"
+                + _text(left + (j + 0.5) * width, middle + 4, label, "middle", "val")
+                + "</g>"
             )
     parts.append(_text(left, height - 6, f"{figure.unit}; ● and frame: stands out", "start", "note"))
     return _svg(height, figure.title, figure.text, parts)
@@ -96,7 +99,7 @@ def forest(figure: Forest) -> str:
         parts.append(_text(WIDTH - right + 10, middle + 4, bar.word, "start", "word"))
     for side in (-1, 1):
         if math.isfinite(figure.floor) and figure.floor > 0:
-            parts.append(f'<line class="floor" x1="{x(side * figure.floor):.1f}" x2="{x(side * figure.floor):.1f}" y1="{top}" y2="{bottom}"/>')
+            parts.append(_segment(x(side * figure.floor), x(side * figure.floor), top, bottom, kind="floor"))
     return _svg(height, figure.title, figure.text, parts)
 
 
@@ -134,53 +137,55 @@ def _text(x: float, y: float, text: str, anchor: str, kind: str) -> str:
     return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" class="{kind}">{escape(short)}</text>'
 
 
-def _y_axis(ticks: Sequence[float], y: object, left: float, right: float, unit: str) -> str:
-    assert callable(y)
+def _segment(x1: float, x2: float, y1: float, y2: float, colour: str = "", *, kind: str = "", dash: str = "") -> str:
+    style = f'class="{kind}"' if kind else f'stroke="{colour}" stroke-width="2" stroke-dasharray="{dash}"'
+    return f'<line x1="{x1:.1f}" x2="{x2:.1f}" y1="{y1:.1f}" y2="{y2:.1f}" {style}/>'
+
+
+def _y_axis(ticks: Sequence[float], y: Scale, left: float, right: float, unit: str) -> str:
     parts = [_text(left - 56, 14, unit, "start", "note")]
     for tick in ticks:
         kind = "zero" if tick == 0 else "grid"
-        parts.append(f'<line class="{kind}" x1="{left}" x2="{right}" y1="{y(tick):.1f}" y2="{y(tick):.1f}"/>')
+        parts.append(_segment(left, right, y(tick), y(tick), kind=kind))
         parts.append(_text(left - 8, y(tick) + 4, f"{tick:g}", "end", "tick"))
     return "".join(parts)
 
 
-def _x_axis(ticks: Sequence[float], x: object, top: float, bottom: float, unit: str) -> str:
-    assert callable(x)
+def _x_axis(ticks: Sequence[float], x: Scale, top: float, bottom: float, unit: str) -> str:
     parts = [_text(x(ticks[0]), bottom + 32, unit, "start", "note")]
     for tick in ticks:
         kind = "zero" if tick == 0 else "grid"
-        parts.append(f'<line class="{kind}" x1="{x(tick):.1f}" x2="{x(tick):.1f}" y1="{top}" y2="{bottom:.1f}"/>')
+        parts.append(_segment(x(tick), x(tick), top, bottom, kind=kind))
         parts.append(_text(x(tick), bottom + 16, f"{tick:g}", "middle", "tick"))
     return "".join(parts)
 
 
-def _line(look: Look, places: Sequence[tuple[float, Point]], y: object) -> str:
-    assert callable(y)
+def _line(look: Look, places: Sequence[tuple[float, Point]], y: Scale) -> str:
     there = [(x, p) for x, p in places if math.isfinite(p.value)]
     path = " ".join(f"{'M' if i == 0 else 'L'}{x:.1f} {y(p.value):.1f}" for i, (x, p) in enumerate(there))
     parts = [f'<path d="{path}" fill="none" stroke="{look.colour}" stroke-width="2" stroke-dasharray="{look.dash}"/>']
     for x, p in there:
         bar = ""
         if math.isfinite(p.low):
-            bar = f'<line x1="{x:.1f}" x2="{x:.1f}" y1="{y(p.low):.1f}" y2="{y(p.high):.1f}" stroke="{look.colour}" stroke-width="2"/>'
+            bar = _segment(x, x, y(p.low), y(p.high), look.colour)
         parts.append(f"<g><title>{escape(p.note)}</title>{bar}{_marker(look, x, y(p.value))}</g>")
     return "".join(parts)
 
 
-def _bar(look: Look, point: Point, middle: float, x: object) -> str:
-    assert callable(x)
+def _bar(look: Look, point: Point, middle: float, x: Scale) -> str:
     if not math.isfinite(point.value):
         return ""
     bar = ""
     if math.isfinite(point.low):
-        bar = f'<line x1="{x(point.low):.1f}" x2="{x(point.high):.1f}" y1="{middle:.1f}" y2="{middle:.1f}" stroke="{look.colour}" stroke-width="2"/>'
+        bar = _segment(x(point.low), x(point.high), middle, middle, look.colour)
     return f"<g><title>{escape(point.note)}</title>{bar}{_marker(look, x(point.value), middle)}</g>"
 
 
 def _marker(look: Look, x: float, y: float) -> str:
-    return f'<path d="{MARKER_PATHS[look.marker]}" transform="translate({x:.1f} {y:.1f})" fill="{look.colour}" fill-rule="evenodd"/>'
+    place = f'transform="translate({x:.1f} {y:.1f})" fill="{look.colour}" fill-rule="evenodd"'
+    return f'<path d="{MARKER_PATHS[look.marker]}" {place}/>'
 
 
 def _legend(x: float, y: float, look: Look, name: str) -> str:
-    line = f'<line x1="{x:.1f}" x2="{x + 28:.1f}" y1="{y}" y2="{y}" stroke="{look.colour}" stroke-width="2" stroke-dasharray="{look.dash}"/>'
+    line = _segment(x, x + 28, y, y, look.colour, dash=look.dash)
     return line + _marker(look, x + 14, y) + _text(x + 36, y + 4, name, "start", "cat")

@@ -69,7 +69,9 @@ def _table(name: str, title: str, columns: Sequence[str], rows: list[tuple[Any, 
 
 def _verdicts(study: Study) -> Table:
     rows = _over(study, lambda b: [(b.verdict, b.sentence, b.n_items, b.n_clusters, b.unit)])
-    return _table("verdicts", "Verdict of each benchmark", ("verdict", "sentence", "n_items", "n_clusters", "unit"), rows)
+    return _table(
+        "verdicts", "Verdict of each benchmark", ("verdict", "sentence", "n_items", "n_clusters", "unit"), rows
+    )
 
 
 def _shifts(study: Study) -> Table:
@@ -85,7 +87,9 @@ def _shifts(study: Study) -> Table:
 
 
 def _differences(study: Study) -> Table:
-    rows = _over(study, lambda b: [(d.model, d.accel, *_estimate(d.estimate), d.estimate.reason) for d in b.differences])
+    rows = _over(
+        study, lambda b: [(d.model, d.accel, *_estimate(d.estimate), d.estimate.reason) for d in b.differences]
+    )
     note = "A cell's shift minus the mean shift of the other models under the same accelerator."
     return _table("differences", "Difference-in-differences", ("model", "accel", *ESTIMATE, "reason"), rows, note)
 
@@ -96,7 +100,18 @@ def _means(study: Study) -> Table:
 
 
 def _omnibus(study: Study) -> Table:
-    columns = ("p", "p_sum", "p_hotelling", "p_max", "n_items", "n_clusters", "n_contrasts", "n_resamples", "exact", "reason")
+    columns = (
+        "p",
+        "p_sum",
+        "p_hotelling",
+        "p_max",
+        "n_items",
+        "n_clusters",
+        "n_contrasts",
+        "n_resamples",
+        "exact",
+        "reason",
+    )
     rows = _over(study, lambda b: [tuple(getattr(b.omnibus, name) for name in columns)])
     note = "Combined cluster sign-flip test of no interaction; this one gives the verdict."
     return _table("omnibus", "Calibrated interaction test", columns, rows, note)
@@ -113,8 +128,15 @@ def _anova(study: Study) -> Table:
 
 
 def _categories(study: Study) -> Table:
-    rows = _over(study, lambda b: [(c.model, c.accel, c.level, c.name, *_estimate(c.estimate), c.estimate.reason) for c in b.categories])
-    return _table("categories", "Shifts by category and group", ("model", "accel", "level", "name", *ESTIMATE, "reason"), rows)
+    rows = _over(
+        study,
+        lambda b: [
+            (c.model, c.accel, c.level, c.name, *_estimate(c.estimate), c.estimate.reason) for c in b.categories
+        ],
+    )
+    return _table(
+        "categories", "Shifts by category and group", ("model", "accel", "level", "name", *ESTIMATE, "reason"), rows
+    )
 
 
 def _recovery(study: Study) -> Table:
@@ -138,7 +160,14 @@ def _published(study: Study) -> Table:
 
 
 def _floor(study: Study) -> Table:
-    rows = _over(study, lambda b: [(b.floor.get("shift", math.nan), b.floor.get("item", math.nan), b.floor.get("flip_rate", math.nan))] if b.floor else [])
+    rows = _over(
+        study,
+        lambda b: (
+            [(b.floor.get("shift", math.nan), b.floor.get("item", math.nan), b.floor.get("flip_rate", math.nan))]
+            if b.floor
+            else []
+        ),
+    )
     note = "What a placebo alone does: largest |mean shift|, 95th percentile of |item shift|, flip rate."
     return _table("floor", "Noise floor", ("shift", "item", "flip_rate"), rows, note)
 
@@ -147,13 +176,18 @@ def _arms(study: Study) -> Table:
     columns = ("model", "accel", "kind", "inert", "max_logit_change", "mean_logit_change", "simulated", "weight_bytes",
                "bits_per_weight", "sparsity", "perplexity", "note")  # fmt: skip
     rows = [tuple("" if (v := getattr(arm, name)) is None else v for name in columns) for arm in study.arms]
-    note = "Measured after the accelerator was applied. simulated: weights rounded, computed in full precision, so no speed-up is claimed."
+    note = (
+        "Measured after the accelerator was applied. simulated: weights rounded, computed in full precision, so no "
+        "speed-up is claimed."
+    )
     return Table("arms", "What was done to each model, and the proof that it acted", columns, rows, note)
 
 
 def _missing(study: Study) -> Table:
     rows = [(m.benchmark, m.decoding, m.model, m.accel, m.state, m.reason) for m in study.missing]
-    return Table("missing", "Cells that are not there", ("benchmark", "decoding", "model", "accel", "state", "reason"), rows)
+    return Table(
+        "missing", "Cells that are not there", ("benchmark", "decoding", "model", "accel", "state", "reason"), rows
+    )
 
 
 def _known(value: Any) -> Any:

@@ -5,7 +5,15 @@ from __future__ import annotations
 from analysis.report.html import Mark, matrix
 from analysis.study import Study
 
-COLOURS = {"changed": "33", "unchanged": "32", "exactly": "32", "inconclusive": "36", "inert": "35", "placebo": "2", "missing": "31"}
+COLOURS = {
+    "changed": "33",
+    "unchanged": "32",
+    "exactly": "32",
+    "inconclusive": "36",
+    "inert": "35",
+    "placebo": "2",
+    "missing": "31",
+}
 
 
 def render(study: Study, *, color: bool = False, width: int = 100) -> str:

@@ -91,7 +91,11 @@ def interaction(study: Study, b: BenchmarkResult) -> Lines:
     accels = tuple(a for a in study.accels if any(key[1] == a for key in found))
     styles = looks(list(study.models))
     lines = tuple(
-        Line(model, styles[model], tuple(_point(found.get((model, accel)), f"{model} under {accel}", b.unit, study) for accel in accels))
+        Line(
+            model,
+            styles[model],
+            tuple(_point(found.get((model, accel)), f"{model} under {accel}", b.unit, study) for accel in accels),
+        )
         for model in b.models
     )
     text = (
@@ -103,15 +107,22 @@ def interaction(study: Study, b: BenchmarkResult) -> Lines:
 
 def shift_heat(study: Study, b: BenchmarkResult) -> Heat:
     """Shifts of every cell; strong where the verdict is "changed"."""
-    cells = {(s.model, s.accel): _heat(s.estimate, s.verdict == "changed", f"{s.model} {s.accel}: {s.sentence}") for s in b.shifts}
-    return _heat_map(study, b, f"{b.title}: shift from the baseline", cells, "Marked cells changed by more than chance and margin.")
+    cells = {
+        (s.model, s.accel): _heat(s.estimate, s.verdict == "changed", f"{s.model} {s.accel}: {s.sentence}")
+        for s in b.shifts
+    }
+    return _heat_map(
+        study, b, f"{b.title}: shift from the baseline", cells, "Marked cells changed by more than chance and margin."
+    )
 
 
 def difference_heat(study: Study, b: BenchmarkResult) -> Heat:
     """Difference-in-differences; strong where the adjusted p is at most alpha."""
     alpha = float(study.settings.get("alpha", 0.05))
     cells = {
-        (d.model, d.accel): _heat(d.estimate, d.estimate.p_adjusted <= alpha, f"{d.model} {d.accel}: {_numbers(d.estimate, b.unit, study)}")
+        (d.model, d.accel): _heat(
+            d.estimate, d.estimate.p_adjusted <= alpha, f"{d.model} {d.accel}: {_numbers(d.estimate, b.unit, study)}"
+        )
         for d in b.differences
     }
     text = "Marked cells differ from the other models' shift after adjustment for all cells."
@@ -122,10 +133,21 @@ def forest(study: Study, b: BenchmarkResult) -> Forest:
     """Every shift with its interval, model by model."""
     styles = looks(list(study.models))
     bars = tuple(
-        Bar(f"{s.model}  {s.accel}", styles[s.model], _point(s.estimate, f"{s.model} {s.accel}", b.unit, study), s.margin, s.verdict)
-        for s in sorted(b.shifts, key=lambda s: (study.accels.index(s.accel) if s.accel in study.accels else 99, s.model))
+        Bar(
+            f"{s.model}  {s.accel}",
+            styles[s.model],
+            _point(s.estimate, f"{s.model} {s.accel}", b.unit, study),
+            s.margin,
+            s.verdict,
+        )
+        for s in sorted(
+            b.shifts, key=lambda s: (study.accels.index(s.accel) if s.accel in study.accels else 99, s.model)
+        )
     )
-    text = f"Shifts of {b.title} in {b.unit} with intervals; the band is the equivalence margin, inside which a shift counts as unchanged."
+    text = (
+        f"Shifts of {b.title} in {b.unit} with intervals; the band is the "
+        "equivalence margin, inside which a shift counts as unchanged."
+    )
     return Forest(f"{b.title}: shifts against the margin", b.unit, bars, b.floor.get("shift", math.nan), text)
 
 
@@ -151,5 +173,6 @@ def _numbers(e: Estimate, unit: str, study: Study) -> str:
     if not math.isfinite(e.value):
         return e.reason or "no estimate"
     alpha = float(study.settings.get("alpha", 0.05))
-    text = f"{signed(e.value)} {unit} {interval_text(e.ci_low, e.ci_high, alpha)}, n = {e.n_items} items in {e.n_clusters} clusters"
+    interval = interval_text(e.ci_low, e.ci_high, alpha)
+    text = f"{signed(e.value)} {unit} {interval}, n = {e.n_items} items in {e.n_clusters} clusters"
     return text + (f", adjusted {p_text(e.p_adjusted)}" if math.isfinite(e.p_adjusted) else "")

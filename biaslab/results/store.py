@@ -205,7 +205,7 @@ def read_json(path: Path) -> dict[str, Any]:
     version = content.get("schema_version") if isinstance(content, dict) else None
     if version != SCHEMA_VERSION:
         raise StoreError(f"{path}: schema_version {version}, this biaslab reads {SCHEMA_VERSION}")
-    return content
+    return dict(content)
 
 
 def finite(value: Any) -> Any:

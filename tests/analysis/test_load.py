@@ -171,6 +171,12 @@ def test_a_cell_without_a_field_names_it(sweep: Path, field: str) -> None:
     refused(sweep, f"cell.json: {field}.* is None")
 
 
+@pytest.mark.parametrize("field", ["active", "coverage", "efficiency", "metrics"])
+def test_a_part_of_the_wrong_type_is_named(sweep: Path, field: str) -> None:
+    edit(cell_folder(sweep) / "cell.json", lambda c: c.update({field: ["x"]}))
+    refused(sweep, f"cell.json: {field} is \\['x'\\], not dict")
+
+
 def test_an_unknown_kind_and_a_sweep_without_cells(sweep: Path) -> None:
     edit(cell_folder(sweep) / "cell.json", lambda c: c["accel"].update(kind="magic"))
     refused(sweep, "accel.kind is 'magic', not one of baseline, accelerated, placebo")

@@ -73,7 +73,9 @@ def frame(scores: list[float]) -> pd.DataFrame:
         {
             "item": [f"i{k}" for k in range(n)], "cluster": [f"c{k}" for k in range(n)], "score": scores,
             "category": ["age", "gender"] * (n // 2), "outcome": "more",
-            "detail": [{"direction": "stereo" if k % 4 else "antistereo", "sum": -s, "shared": s} for k, s in enumerate(scores)],
+            "detail": [
+                {"direction": "stereo" if k % 4 else "antistereo", "sum": -s, "shared": s} for k, s in enumerate(scores)
+            ],
         }
     )  # fmt: skip
 

@@ -83,10 +83,7 @@ def test_items_of_a_cluster_share_template_and_pair() -> None:
 def test_each_group_and_word_is_used_once_in_a_template() -> None:
     for kind in ("occ", "val", "name"):
         used = Counter(
-            (context, word)
-            for item in ITEMS
-            if item.category == kind
-            for _, context, word in item.data["terms"]
+            (context, word) for item in ITEMS if item.category == kind for _, context, word in item.data["terms"]
         )
         assert set(used.values()) == {1}
 

@@ -60,6 +60,8 @@ def test_every_dependency_is_in_the_tested_set(setup: ModuleType) -> None:
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     wanted = project["dependencies"] + [d for extra in project["optional-dependencies"].values() for d in extra]
-    names = {line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line}
+    names = {
+        line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line
+    }
     missing = [d for d in wanted if d.split(">")[0].split("=")[0].strip().lower() not in names]
     assert missing == []

@@ -37,7 +37,12 @@ def test_a_written_cell_is_found_and_reads_back(tmp_path: Path) -> None:
     folder = store.write(REF, records(), {"seed": 0, "metrics": {"m": {"value": float("nan")}}})
     assert store.find(REF) == folder == tmp_path / REF.path
     cell = read_json(folder / "cell.json")
-    assert (cell["status"], cell["attempt"], cell["key"], cell["metrics"]["m"]["value"]) == ("complete", 1, REF.key, None)
+    assert (cell["status"], cell["attempt"], cell["key"], cell["metrics"]["m"]["value"]) == (
+        "complete",
+        1,
+        REF.key,
+        None,
+    )
     back = pd.read_parquet(folder / "records.parquet")
     assert list(back.columns) == list(RECORD_COLUMNS)
     assert back["score"].tolist() == [0.25] * 3
@@ -119,7 +124,7 @@ def test_half_a_cell_is_no_cell(tmp_path: Path) -> None:
 def test_what_is_not_ours_is_refused_by_name(tmp_path: Path, text: str) -> None:
     path = tmp_path / "cell.json"
     path.write_text(text)
-    with pytest.raises(StoreError, match="cell.json"):
+    with pytest.raises(StoreError, match=r"cell\.json"):
         read_json(path)
 
 

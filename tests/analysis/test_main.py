@@ -1,0 +1,125 @@
+"""The command line: exit codes, messages, the default folder, and imports that stay light."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from analysis.__main__ import default_out, main, parse, run
+from analysis.errors import AnalysisError
+from analysis.settings import Settings
+from tests.analysis.fake import make_sweep
+
+SMALL: dict[str, Any] = {"n_clusters": 8, "items_per_cluster": 2, "accels": ("hqq4",)}
+
+
+def test_a_sweep_ends_in_a_table_and_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = make_sweep(tmp_path, **SMALL)
+    assert main([f"results={sweep}", "n_resamples=99"]) == 0
+    out, err = capsys.readouterr()
+    report = tmp_path / "outputs" / "reports" / "fake"
+    assert out.rstrip().splitlines()[-1].startswith(f"Report: {report}")
+    assert "tiny_mistral" in out
+    assert "\x1b[" not in out
+    assert err == ""
+    assert (report / "report.html").is_file()
+
+
+def test_missing_cells_exit_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = make_sweep(tmp_path, **SMALL, failed=[("tiny_llama", "hqq4")])
+    assert main([f"results={sweep}", f"out={tmp_path / 'here'}", "n_resamples=99"]) == 3
+    assert (tmp_path / "here").is_dir()
+    assert not (tmp_path / "outputs" / "reports").exists()
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["what"], "'what': write key=value"),
+        (["alhpa=0.1", "results=x"], "alhpa: unknown; choose from results, out, alpha, n_resamples"),
+        (["alpha=much", "results=x"], "alpha=much: Value 'much'"),
+        (["margins=3", "results=x"], "margins: unknown; choose from"),
+        (["alpha=0.1"], "results= is needed"),
+        (["results=/no/such/folder"], "results=/no/such/folder: no such folder"),
+        (["skip=true", "results=x"], "skip: unknown"),
+    ],
+)
+def test_wrong_requests_exit_2_in_one_line(
+    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(words) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith(f"error: {message}")
+    assert err.count("\n") == 1
+
+
+def test_a_report_that_cannot_be_written(tmp_path: Path) -> None:
+    sweep = make_sweep(tmp_path, **SMALL)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(AnalysisError, match=r"out=.*file: the report cannot be written"):
+        run(sweep, tmp_path / "file", Settings(n_resamples=99), io.StringIO())
+
+
+def test_settings_are_merged_with_their_types() -> None:
+    results, out, settings = parse(
+        ["results=a", "alpha=0.1", "margins.rate=0.05", "accels=[hqq4,wanda50+hqq4]", "n_resamples=199"]
+    )
+    assert (results, out) == (Path("a"), None)
+    assert settings.alpha == 0.1
+    assert settings.margins.rate == 0.05
+    assert settings.accels == ["hqq4", "wanda50+hqq4"]
+    assert settings.n_resamples == 199
+
+
+def test_default_folders(tmp_path: Path) -> None:
+    outputs = tmp_path / "outputs"
+    (outputs / "results").mkdir(parents=True)
+    assert default_out(outputs / "sweeps" / "x") == outputs / "reports" / "x"
+    assert default_out(outputs / "sweeps" / "x" / "sweep.json") == outputs / "reports" / "x"
+    assert default_out(outputs / "results") == outputs / "reports" / "results"
+    assert default_out(outputs) == outputs / "reports" / "results"
+
+
+def test_help_lists_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    for name in ("alpha=0.05", "margins.log_odds_sd=0.1", "accels=[]", "Exit codes"):
+        assert name in out
+    assert main([]) == 2
+    capsys.readouterr()
+
+
+def python(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+
+def test_importing_is_light_and_never_touches_torch_or_biaslab() -> None:
+    heavy = ("torch", "biaslab", "pandas", "pingouin", "scipy.stats", "matplotlib", "omegaconf")
+    code = f"import sys, analysis.__main__, analysis.analyse; print([m for m in {heavy} if m in sys.modules])"
+    assert python(code).stdout.strip() == "[]"
+
+
+def test_a_whole_analysis_imports_neither_torch_nor_biaslab(tmp_path: Path) -> None:
+    sweep = make_sweep(tmp_path, **SMALL)
+    code = (
+        f"import sys; from analysis.__main__ import main; main(['results={sweep}', 'n_resamples=99']); "
+        "print([m for m in ('torch', 'biaslab', 'transformers') if m in sys.modules])"
+    )
+    assert python(code).stdout.strip().splitlines()[-1] == "[]"
+
+
+def test_help_answers_within_a_second() -> None:
+    best = 9.0
+    for _ in range(3):  # the machine may be busy; the fastest of three is the program's own time
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "analysis", "--help"], capture_output=True, check=True)
+        best = min(best, time.perf_counter() - start)
+    assert best < 1.0
