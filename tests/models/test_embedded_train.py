@@ -76,9 +76,7 @@ def test_alignment_stays_in_its_rounding_cells() -> None:
     assert torch.equal(model.get_input_embeddings().weight, embedding)
 
 
-def test_the_command_names_its_models(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_command_names_its_models(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["train", "--name", "tiny_gpt"])
     with pytest.raises(SystemExit):
         recipe.main()
@@ -89,15 +87,24 @@ def test_the_command_names_its_models(
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", ["tiny_llama", "tiny_mistral", "tiny_sparse"])
 def test_the_recipe_rebuilds_the_recovery(name: str, tmp_path: Path) -> None:
-    truth = recipe.train(name, 0, tmp_path)
-    scale = float(truth["scale"])
-    model, tokenizer = plain.load(tmp_path)
+    recipe.train(name, 0, tmp_path)
+    check_rebuilt(name, tmp_path)
+
+
+def check_rebuilt(name: str, folder: Path) -> None:
+    """The model in `folder` recovers the truth, and answers to 4 bits, as the one that ships.
+
+    Not to bits: another machine adds floats in another order, and a training run then ends elsewhere, as
+    far off as another seed. Seeds 0 and 1 differ by up to .09 in r, but by .34 in adjectives (`val`).
+    """
+    scale = float(embedded.truth(name)["scale"])
+    model, tokenizer = plain.load(folder)
     before = plain.planted_scores(model, tokenizer, scale)
     stored = embedded.truth(name)["measured"]["recovery"]
     for category, (r, slope) in plain.recovery(before).items():
-        # Not bits: other machines and libraries add floats in another order. Seeds differ by about .1 in r.
-        assert r > stored[category]["r"] - 0.15, category
-        assert slope == pytest.approx(stored[category]["slope"], abs=0.25), category
+        tolerance = 0.45 if category == "val" else 0.2
+        assert r > stored[category]["r"] - tolerance, category
+        assert slope == pytest.approx(stored[category]["slope"], abs=tolerance), category
     plain.quantize(model, 4)
     after = plain.planted_scores(model, tokenizer, scale)
     shift = float(np.mean([b[2] - a[2] for a, b in zip(before, after, strict=True) if a[1] > 0]))
