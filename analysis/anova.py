@@ -9,7 +9,6 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
@@ -51,12 +50,13 @@ def rm_anova(scores: Floats, grid: Sequence[ArmKey], *, unit: str) -> Anova:
     if len(untestable) == len(SOURCES):
         return Anova(unit, n, reason=_say(untestable))
     try:
-        rows, noted = _pingouin(cube)
+        table, noted = _pingouin(cube)
     except ZeroDivisionError:  # pingouin 0.7.0's Mauchly test, with hardly more units than contrasts
         return Anova(unit, n, reason=f"{n} complete {unit} are too few for pingouin's test of sphericity")
-    kept = [_without_mauchly(row, n) for row in rows if row.source not in untestable]
+    kept = [_row(s, table[s], n) for s in SOURCES if s not in untestable]
     spherical = ", ".join(row.source for row in kept if row.df1 > n - 1)
     few = f"{spherical}: no Mauchly test with fewer {unit} than contrasts" if spherical else ""
+    noted = "" if untestable else noted  # then it warns of what is left out
     return Anova(unit, n, kept, "; ".join(filter(None, [_say(untestable), few, noted])))
 
 
@@ -83,11 +83,6 @@ def _degenerate(cube: Floats) -> dict[str, str]:
     return out
 
 
-def _without_mauchly(row: AnovaRow, n: int) -> AnovaRow:
-    """The row without W and its p where the contrasts' covariance is singular for want of units."""
-    return replace(row, w=math.nan, p_sphericity=math.nan) if row.df1 > n - 1 else row
-
-
 def _say(untestable: dict[str, str]) -> str:
     by_reason: dict[str, list[str]] = {}
     for source, reason in untestable.items():
@@ -95,8 +90,8 @@ def _say(untestable: dict[str, str]) -> str:
     return "; ".join(f"{', '.join(sources)}: {reason}" for reason, sources in by_reason.items())
 
 
-def _pingouin(cube: Floats) -> tuple[list[AnovaRow], str]:
-    """The rows, and what pingouin warned of."""
+def _pingouin(cube: Floats) -> tuple[dict[str, dict[str, object]], str]:
+    """pingouin's table by source, and what it warned of."""
     import pandas as pd
 
     with warnings.catch_warnings(record=True) as caught:
@@ -110,14 +105,16 @@ def _pingouin(cube: Floats) -> tuple[list[AnovaRow], str]:
         within = ["model", "accel"]
         table = pingouin.rm_anova(long, dv="score", within=within, subject="unit", correction=True, effsize="ng2")
     noted = sorted({str(w.message) for w in caught if issubclass(w.category, RuntimeWarning)})
-    rows = [_row(source, values) for source, values in zip(SOURCES, table.to_dict("records"), strict=True)]
-    return rows, "; ".join(f"pingouin: {text}" for text in noted)
+    rows = [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]
+    return dict(zip(SOURCES, rows, strict=True)), "; ".join(f"pingouin: {text}" for text in noted)
 
 
-def _row(source: str, values: dict[str, object]) -> AnovaRow:
+def _row(source: str, values: dict[str, object], n: int) -> AnovaRow:
     names = ("SS", "ddof1", "ddof2", "MS", "F", "p_unc", "p_GG_corr", "eps", "W_spher", "p_spher", "ng2")
     ss, df1, df2, ms, f, p, p_gg, eps, w, p_sphericity, generalized = (_number(values.get(n)) for n in names)
     partial = f * df1 / (f * df1 + df2)  # SS / (SS + SS of its error), from the definition of F
+    if df1 > n - 1:  # the covariance of the contrasts is singular: W says nothing
+        w = p_sphericity = math.nan
     return AnovaRow(source, ss, df1, df2, ms, f, p, p_gg, eps, w, p_sphericity, partial, generalized)
 
 

@@ -44,7 +44,8 @@ class Family:
         A contrast with no variance between clusters has |t| 0 if it is 0 and infinity otherwise.
         """
         total = signs @ self.sums
-        crossed = signs @ (self.counts * self.sums)
+        alone = self.counts.max(initial=0) <= 1  # then the two products are the same
+        crossed = total if alone else signs @ (self.counts * self.sums)
         n, squares = self.counts.sum(axis=0), (self.sums**2).sum(axis=0)
         g = (self.counts > 0).sum(axis=0)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -166,7 +167,10 @@ class Flips:
         if self.exact:
             bits = np.arange(start, stop)[:, None] >> np.arange(self.n_clusters - 1) & 1
             return np.hstack([np.ones((stop - start, 1)), 1.0 - 2.0 * bits])
-        signs: Floats = np.where(self._rng.random((stop - start, self.n_clusters)) < 0.5, -1.0, 1.0)
+        # One whole 64-bit draw for 64 clusters of one row, so that rows do not depend on the batch.
+        words = self._rng.integers(0, 2**64, size=(stop - start, -(-self.n_clusters // 64)), dtype=np.uint64)
+        drawn = np.unpackbits(words.astype("<u8").view(np.uint8), axis=1, count=self.n_clusters)
+        signs: Floats = 1.0 - 2.0 * drawn.astype(np.float64)
         if start == 0:
             signs[0] = 1.0
         return signs

@@ -157,7 +157,8 @@ def _stand_out(tested: Sequence[Difference], shifts: Sequence[Shift], unit: str,
     if not named:
         return "no single cell stands out, the pattern as a whole does"
     texts = [
-        f"{d.accel} moves {d.model} by {estimate_text(d.estimate, unit, alpha)} more than the other models"
+        f"under {d.accel} the shift of {d.model} differs from the other models' by "
+        f"{estimate_text(d.estimate, unit, alpha)}"
         for d in named[:3]
     ]
     rest = f"; {plural(len(named) - 3, 'more cell')} stand out" if len(named) > 3 else ""

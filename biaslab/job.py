@@ -109,6 +109,7 @@ class _Job:
         self.store = Store(plan.results)
         self.engine = _engine(plan)
         self.entries: list[dict[str, Any]] = []
+        self.attempts: dict[str, int] = {}  # complete attempts of each cell when the job began
 
     def run(self) -> list[dict[str, Any]]:
         plan, force = self.plan, self.plan.config.force
@@ -127,7 +128,8 @@ class _Job:
         """Enter the cells that are complete already; return the others."""
         todo = []
         for spec in specs:
-            if not force and self.store.find(spec.ref) is not None:
+            self.attempts[spec.ref.path] = len(self.store.attempts(spec.ref))
+            if not force and self.attempts[spec.ref.path]:
                 self._enter(spec, "complete", reused=True)
                 self.reporter.end_cell(f"= {_words(spec)}: complete, nothing to do")
             else:
@@ -149,7 +151,6 @@ class _Job:
 
     def _run_cell(self, spec: CellSpec, arm: Arm, *, wait: bool) -> None:
         started, start = _now(), time.perf_counter()
-        n_complete = len(self.store.attempts(spec.ref))
         try:
             if wait and self.store.is_locked(spec.ref):
                 self.reporter.say(f"  {_words(spec)}: another process is computing it; waiting")
@@ -158,7 +159,7 @@ class _Job:
                     self._enter(spec, "elsewhere")
                     self.reporter.end_cell(f"~ {_words(spec)}: another process is computing it")
                     return
-                if len(self.store.attempts(spec.ref)) > n_complete:
+                if len(self.store.attempts(spec.ref)) > self.attempts[spec.ref.path]:
                     self._enter(spec, "complete", reused=True)
                     self.reporter.end_cell(f"= {_words(spec)}: completed by another process")
                     return

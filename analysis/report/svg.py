@@ -25,7 +25,7 @@ MARKER_PATHS = {
 
 def lines(figure: Lines) -> str:
     """Interaction plot: a line per model, intervals as bars, the zero line drawn."""
-    top, bottom, left, right = 24, 78, 64, 12
+    top, bottom, left, right = 30, 82, 64, 12
     height = 340
     low, high = _range([p for line in figure.lines for p in line.points])
     ticks = nice_ticks(low, high)
@@ -37,7 +37,11 @@ def lines(figure: Lines) -> str:
     step = (WIDTH - left - right) / max(1, len(figure.categories))
     x = [left + step * (i + 0.5) for i in range(len(figure.categories))]
     parts = [_y_axis(ticks, y, left, WIDTH - right, figure.unit)]
-    parts += [_text(x[i], height - bottom + 20, name, "middle", "cat") for i, name in enumerate(figure.categories)]
+    stagger = 15 if len(figure.categories) > 3 else 0  # long names of neighbours must not touch
+    parts += [
+        _text(x[i], height - bottom + 20 + stagger * (i % 2), name, "middle", "cat")
+        for i, name in enumerate(figure.categories)
+    ]
     n = len(figure.lines)
     for k, line in enumerate(figure.lines):
         offset = (k - (n - 1) / 2) * min(14.0, step / (n + 1))
@@ -121,7 +125,7 @@ def _range(points: Sequence[Point]) -> tuple[float, float]:
     values = [v for p in points for v in (p.value, p.low, p.high) if math.isfinite(v)]
     low, high = min([0.0, *values]), max([0.0, *values])
     pad = 0.04 * ((high - low) or 1.0)
-    return low - pad, high + pad
+    return (low - pad if low < 0 else low), (high + pad if high > 0 else high)
 
 
 def _svg(height: float, title: str, text: str, parts: Sequence[str]) -> str:
@@ -143,7 +147,7 @@ def _segment(x1: float, x2: float, y1: float, y2: float, colour: str = "", *, ki
 
 
 def _y_axis(ticks: Sequence[float], y: Scale, left: float, right: float, unit: str) -> str:
-    parts = [_text(left - 56, 14, unit, "start", "note")]
+    parts = [_text(left - 56, 12, unit, "start", "note")]
     for tick in ticks:
         kind = "zero" if tick == 0 else "grid"
         parts.append(_segment(left, right, y(tick), y(tick), kind=kind))

@@ -90,16 +90,17 @@ def interaction(study: Study, b: BenchmarkResult) -> Lines:
     found = {(m.model, m.accel): m.estimate for m in b.means}
     accels = tuple(a for a in study.accels if any(key[1] == a for key in found))
     styles = looks(list(study.models))
+    models = [model for model in study.models if any(key[0] == model for key in found)]
     lines = tuple(
         Line(
             model,
             styles[model],
             tuple(_point(found.get((model, accel)), f"{model} under {accel}", b.unit, study) for accel in accels),
         )
-        for model in b.models
+        for model in models
     )
     text = (
-        f"Mean score of {b.title} ({b.unit}) for {', '.join(b.models)} under {', '.join(accels)}. "
+        f"Mean score of {b.title} ({b.unit}) for {', '.join(models)} under {', '.join(accels)}. "
         "Lines that are not parallel are an interaction."
     )
     return Lines(f"{b.title}: mean score by accelerator", b.unit, accels, lines, text)
@@ -153,10 +154,11 @@ def forest(study: Study, b: BenchmarkResult) -> Forest:
 
 def _heat_map(study: Study, b: BenchmarkResult, title: str, cells: dict[tuple[str, str], HeatCell], text: str) -> Heat:
     columns = tuple(a for a in study.accels if any(key[1] == a for key in cells))
+    models = tuple(model for model in study.models if any(key[0] == model for key in cells))
     absent = HeatCell(math.nan, "—", False, "not there")
-    grid = tuple(tuple(cells.get((model, accel), absent) for accel in columns) for model in b.models)
+    grid = tuple(tuple(cells.get((model, accel), absent) for accel in columns) for model in models)
     sizes = [abs(c.value) for row in grid for c in row if math.isfinite(c.value)]
-    return Heat(title, b.unit, tuple(b.models), columns, grid, max(sizes, default=0.0) or 1.0, text)
+    return Heat(title, b.unit, models, columns, grid, max(sizes, default=0.0) or 1.0, text)
 
 
 def _heat(e: Estimate, strong: bool, note: str) -> HeatCell:

@@ -83,9 +83,7 @@ class Engine:
 
     def limits(self, model: LoadedModel) -> Limits:
         """The engine's batch limits, with what the arm asks for instead (placebo_batch)."""
-        return Limits(
-            model.batch_tokens or self.batch_tokens, model.max_batch or self.max_batch, self.padding_side
-        )
+        return Limits(model.batch_tokens or self.batch_tokens, model.max_batch or self.max_batch, self.padding_side)
 
 
 def _score(

@@ -148,9 +148,7 @@ def _append(model: LoadedModel, writing: _Writing, token: int, ends: frozenset[i
         writing.finish = "length"
 
 
-def _next_tokens(
-    model: LoadedModel, logits: torch.Tensor, active: Sequence[_Writing], decoding: Decoding
-) -> list[int]:
+def _next_tokens(model: LoadedModel, logits: torch.Tensor, active: Sequence[_Writing], decoding: Decoding) -> list[int]:
     """The next token of each row of float32 `logits` (rows, vocabulary)."""
     finite = logits.isfinite().all(-1).tolist()
     if not all(finite):
@@ -188,9 +186,7 @@ def _response(model: LoadedModel, writing: _Writing) -> GenerateResponse:
         return GenerateResponse("", "too_long", 0, len(writing.prompt), too_long=True)
     text = _text(model, writing)
     cuts = [text.index(stop) for stop in writing.request.stop if stop in text]
-    return GenerateResponse(
-        text[: min(cuts, default=None)], writing.finish, len(writing.ids), len(writing.prompt)
-    )
+    return GenerateResponse(text[: min(cuts, default=None)], writing.finish, len(writing.ids), len(writing.prompt))
 
 
 def _text(model: LoadedModel, writing: _Writing) -> str:
@@ -201,9 +197,7 @@ def _text(model: LoadedModel, writing: _Writing) -> str:
 
 
 def _plain(model: LoadedModel, ids: Sequence[int]) -> str:
-    return str(
-        model.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    )
+    return str(model.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
 
 
 def _end_ids(model: LoadedModel) -> frozenset[int]:

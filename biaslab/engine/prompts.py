@@ -49,9 +49,7 @@ class Renderer:
 
     def __init__(self, tokenizer: Any, *, chat: bool, system: str) -> None:
         if chat and not getattr(tokenizer, "chat_template", None):
-            raise CellFailed(
-                "prompt.chat=true: this model's tokenizer has no chat template; use prompt.chat=false"
-            )
+            raise CellFailed("prompt.chat=true: this model's tokenizer has no chat template; use prompt.chat=false")
         self.tokenizer, self.chat, self.system = tokenizer, chat, system
         self.bos = _start(tokenizer)
         self._memo: dict[tuple[str, bool], Ids] = {}
@@ -65,9 +63,7 @@ class Renderer:
         context = self.encode(text, bare=prompt.bare)
         span = make_span(context, self.encode(text + continuation, bare=prompt.bare))
         if len(span.ids) <= span.first:
-            raise EmptyRequest(
-                f"nothing to score: {continuation!r} after {text[-60:]!r} leaves no token with a past"
-            )
+            raise EmptyRequest(f"nothing to score: {continuation!r} after {text[-60:]!r} leaves no token with a past")
         return span
 
     def prompt_ids(self, prompt: Prompt) -> Ids:
@@ -147,6 +143,4 @@ def _start(tokenizer: Any) -> Ids:
     for k in range(len(whole) - len(bare) + 1):
         if whole[k : k + len(bare)] == bare:
             return tuple(whole[:k])
-    raise CellFailed(
-        "the tokenizer encodes 'a' differently with its special tokens; where texts start is unclear"
-    )
+    raise CellFailed("the tokenizer encodes 'a' differently with its special tokens; where texts start is unclear")

@@ -69,9 +69,7 @@ def _rows(spans: Sequence[Span], indices: Sequence[int]) -> list[_Row]:
     return [_Row(ids, tuple(sorted(mine))) for ids, mine in riders.items()]
 
 
-def _score_batch(
-    model: LoadedModel, rows: Sequence[_Row], spans: Sequence[Span], side: str
-) -> list[tuple[int, Array]]:
+def _score_batch(model: LoadedModel, rows: Sequence[_Row], spans: Sequence[Span], side: str) -> list[tuple[int, Array]]:
     """(index of a span, log p of its scored tokens) for all that ride on these rows."""
     width = max(len(row.ids) for row in rows)
     riders = [(k, i) for k, row in enumerate(rows) for i in row.riders]
@@ -102,10 +100,7 @@ def _logprobs(logits: torch.Tensor, places: Sequence[tuple[int, int]], tokens: S
     numbers = {place: j for j, place in enumerate(dict.fromkeys(places))}
     needed = torch.tensor(list(numbers), dtype=torch.long, device=device)
     normalisers = torch.cat(
-        [
-            torch.logsumexp(logits[part[:, 0], part[:, 1]].float(), -1)
-            for part in torch.split(needed, N_ROWS_AT_ONCE)
-        ]
+        [torch.logsumexp(logits[part[:, 0], part[:, 1]].float(), -1) for part in torch.split(needed, N_ROWS_AT_ONCE)]
     )
     of = torch.tensor([numbers[place] for place in places], dtype=torch.long, device=device)
     targets = torch.tensor(tokens, dtype=torch.long, device=device)

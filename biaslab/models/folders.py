@@ -43,9 +43,7 @@ def describe_local(path: str, name: str = "", *, trust_remote_code: bool = False
     """
     asked = f"model.path={path}"
     if not path:
-        raise ConfigError(
-            "model=local needs model.path=DIR, a folder with config.json, weights and tokenizer"
-        )
+        raise ConfigError("model=local needs model.path=DIR, a folder with config.json, weights and tokenizer")
     folder = Path(path).expanduser()
     if not folder.is_dir():
         raise ConfigError(f"{asked}: no such folder")
@@ -53,8 +51,7 @@ def describe_local(path: str, name: str = "", *, trust_remote_code: bool = False
     weights = _weights(folder, asked)
     if not any((folder / file).is_file() for file in TOKENIZER_FILES):
         raise ConfigError(
-            f"{asked}: no tokenizer there ({' or '.join(TOKENIZER_FILES[:2])}); save the model's own beside "
-            "its weights"
+            f"{asked}: no tokenizer there ({' or '.join(TOKENIZER_FILES[:2])}); save the model's own beside its weights"
         )
     return ModelInfo(
         label=name or safe_label(folder.resolve().name),
@@ -154,9 +151,7 @@ def _check_header(file: Path) -> None:
     except (ValueError, KeyError, TypeError, AttributeError, IndexError, OSError) as error:
         raise ConfigError(f"{file}: truncated or no safetensors file ({error}); fetch it again") from error
     if not entries or end != size:
-        raise ConfigError(
-            f"{file}: truncated or corrupt ({size} bytes, its header says {end}); fetch it again"
-        )
+        raise ConfigError(f"{file}: truncated or corrupt ({size} bytes, its header says {end}); fetch it again")
 
 
 def _identity(folder: Path, weights: Iterable[Path]) -> str:

@@ -12,9 +12,7 @@ from biaslab.models.base import ModelInfo
 from biaslab.models.folders import read_config, safe_label
 
 
-def describe_hub(
-    repo_id: str, revision: str = "main", name: str = "", *, trust_remote_code: bool = False
-) -> ModelInfo:
+def describe_hub(repo_id: str, revision: str = "main", name: str = "", *, trust_remote_code: bool = False) -> ModelInfo:
     """A model of the hub, its revision resolved to a commit; only config.json is fetched.
 
     Raises DataUnavailable: not found, access not granted, or offline and not on this machine;
@@ -64,17 +62,14 @@ def _explain(error: Exception, repo_id: str, revision: str) -> BiaslabError | No
         return DataUnavailable(f"model.revision={revision}: {repo_id} has no such revision")
     if isinstance(error, (hub.RepositoryNotFoundError, hub.HFValidationError)):
         return DataUnavailable(
-            f"model.id={repo_id}: not found on the hub, or private; check the spelling, or log in with "
-            "`hf auth login`"
+            f"model.id={repo_id}: not found on the hub, or private; check the spelling, or log in with `hf auth login`"
         )
     if isinstance(error, (hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled)):
         return _offline(repo_id)
     if isinstance(error, hub.EntryNotFoundError):
         return ConfigError(f"model.id={repo_id}: no config.json there, so it is no transformers model")
     if isinstance(error, hub.HfHubHTTPError):
-        return DataUnavailable(
-            f"{repo_id}: the hub answered with status {error.response.status_code}; try again later"
-        )
+        return DataUnavailable(f"{repo_id}: the hub answered with status {error.response.status_code}; try again later")
     return None
 
 

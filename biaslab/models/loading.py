@@ -40,9 +40,7 @@ def describe_embedded(name: str) -> ModelInfo:
     from biaslab.models import embedded
 
     if name not in embedded.names():
-        raise ConfigError(
-            f"model.name={name}: no such embedded model; choose one of {', '.join(embedded.names())}"
-        )
+        raise ConfigError(f"model.name={name}: no such embedded model; choose one of {', '.join(embedded.names())}")
     embedded.verify(name)
     info = describe_local(str(embedded.folder(name)), name)
     scale = float(embedded.truth(name)["scale"])

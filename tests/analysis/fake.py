@@ -103,9 +103,7 @@ def make_sweep(
                     direction=direction,
                 )
                 cell.update((overrides or {}).get((model, accel), {}))
-                cells.append(
-                    _write_cell(outputs / "results", cell, records, fails=(model, accel) in set(failed))
-                )
+                cells.append(_write_cell(outputs / "results", cell, records, fails=(model, accel) in set(failed)))
     sweep = outputs / "sweeps" / sweep_id
     if write_sweep:
         sweep.mkdir(parents=True)
@@ -153,9 +151,7 @@ def _scores(
         {
             "item": [f"t{c:02d}-{i % items_per_cluster:02d}" for i, c in enumerate(cluster)],
             "cluster": [f"template {c:02d}" for c in cluster],
-            "category": np.where(
-                cluster % 5 == 0, "control", np.where(cluster % 2 == 0, "gender", "religion")
-            ),
+            "category": np.where(cluster % 5 == 0, "control", np.where(cluster % 2 == 0, "gender", "religion")),
             "group": [f"group {i % 3}" for i in range(n)],
             "truth": truth,
         }
@@ -365,9 +361,7 @@ def _write_cell(results: Path, cell: dict[str, Any], records: pd.DataFrame, *, f
     }
     if fails:
         error = "RuntimeError: logits hold NaN"
-        kept = {
-            k: cell[k] for k in ("schema_version", "key", "model", "accel", "started", "finished", "command")
-        }
+        kept = {k: cell[k] for k in ("schema_version", "key", "model", "accel", "started", "finished", "command")}
         _write_json(
             folder / "failure.json",
             {

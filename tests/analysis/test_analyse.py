@@ -42,7 +42,7 @@ def records(sweep: Path, model: str, accel: str) -> pd.DataFrame:
 def test_a_planted_interaction_is_found_where_it_was_planted(tmp_path: Path) -> None:
     result = study(tmp_path, interaction=0.5).benchmarks[0]
     assert result.verdict == "interaction"
-    assert "hqq4 moves tiny_mistral" in result.sentence
+    assert "under hqq4 the shift of tiny_mistral differs" in result.sentence
     found = differences(result)
     assert found["tiny_mistral", "hqq4"].estimate.value == pytest.approx(0.5, abs=0.15)
     assert found["tiny_mistral", "hqq4"].estimate.p_adjusted <= 0.05
@@ -68,9 +68,7 @@ def test_figures_are_those_of_the_files(tmp_path: Path) -> None:
     assert (did.value, did.n_items) == (pytest.approx((own - other).mean()), (own - other).count())
     assert result.n_items == pd.DataFrame(score).notna().all(axis=1).sum()
     assert result.anova[0].n == result.n_items < result.n_items_all == 120
-    assert shifts(result)["tiny_mistral", "hqq4"].margin == pytest.approx(
-        0.1 * score["tiny_mistral", "none"].std()
-    )
+    assert shifts(result)["tiny_mistral", "hqq4"].margin == pytest.approx(0.1 * score["tiny_mistral", "none"].std())
     means = {(m.model, m.accel): m for m in result.means}
     assert means["tiny_llama", "none"].estimate.value == pytest.approx(score["tiny_llama", "none"].mean())
     assert any("of 120 items" in c for c in result.cautions)
@@ -286,15 +284,11 @@ def test_benchmarks_are_adjusted_for_one_another(tmp_path: Path) -> None:
 
 
 def test_rates_have_their_own_margin(tmp_path: Path) -> None:
-    result = study(
-        tmp_path, Settings(n_resamples=999, margins=Margins(rate=0.07)), score_kind="rate"
-    ).benchmarks[0]
+    result = study(tmp_path, Settings(n_resamples=999, margins=Margins(rate=0.07)), score_kind="rate").benchmarks[0]
     assert {s.margin for s in result.shifts} == {0.07}
     assert (
         "7 points for rates"
-        in study(
-            tmp_path / "b", Settings(n_resamples=999, margins=Margins(rate=0.07)), score_kind="rate"
-        ).methods
+        in study(tmp_path / "b", Settings(n_resamples=999, margins=Margins(rate=0.07)), score_kind="rate").methods
     )
 
 
@@ -348,9 +342,7 @@ def test_settings_out_of_range(tmp_path: Path, change: Callable[[Settings], Sett
 
 def test_categories_add_up(tmp_path: Path) -> None:
     result = study(tmp_path, interaction=0.5).benchmarks[0]
-    rows = [
-        c for c in result.categories if (c.model, c.accel, c.level) == ("tiny_mistral", "hqq4", "category")
-    ]
+    rows = [c for c in result.categories if (c.model, c.accel, c.level) == ("tiny_mistral", "hqq4", "category")]
     assert sorted(c.name for c in rows) == ["control", "gender", "religion"]
     n = np.array([c.estimate.n_items for c in rows])
     value = np.array([c.estimate.value for c in rows])
@@ -380,9 +372,6 @@ def test_the_answer_counts_what_the_tables_hold(tmp_path: Path) -> None:
     judged = [s for b in whole.benchmarks for s in b.shifts if s.verdict != "placebo"]
     n_changed = sum(s.verdict == "changed" for s in judged)
     assert f"Of {len(judged)} accelerated cells {n_changed} changed" in whole.answer
-    assert (
-        "the change depends on the model on Planted (p = 0.001) and Planted choices (p = 0.001)"
-        in whole.answer
-    )
+    assert "the change depends on the model on Planted (p = 0.001) and Planted choices (p = 0.001)" in whole.answer
     only = study(tmp_path / "b", accels=("placebo_batch",))
     assert only.answer.startswith("It cannot be told")

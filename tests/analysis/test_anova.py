@@ -43,9 +43,7 @@ def test_the_full_table_agrees_with_afex(name: str) -> None:
 
 @pytest.mark.parametrize("name", DATA)
 def test_f_and_p_agree_with_statsmodels(name: str) -> None:
-    fit = (
-        AnovaRM(pd.read_csv(R / f"{name}.csv"), "score", "item", within=["model", "accel"]).fit().anova_table
-    )
+    fit = AnovaRM(pd.read_csv(R / f"{name}.csv"), "score", "item", within=["model", "accel"]).fit().anova_table
     for row, theirs in zip(rm_anova(*read(name), unit="items").rows, fit.to_numpy(), strict=True):
         assert (row.f, row.df1, row.df2, row.p) == pytest.approx(tuple(theirs), rel=1e-8)
 

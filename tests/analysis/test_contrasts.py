@@ -32,9 +32,7 @@ def test_an_additive_pattern_has_no_contrast_and_any_other_has_its_sum_of_square
     arms = grid(3, 2)
     rng = np.random.default_rng(0)
     additive = np.add.outer(rng.normal(size=3), rng.normal(size=3)).ravel()
-    assert apply_contrasts(additive[None], interaction_basis(arms)) == pytest.approx(
-        np.zeros((1, 4)), abs=1e-12
-    )
+    assert apply_contrasts(additive[None], interaction_basis(arms)) == pytest.approx(np.zeros((1, 4)), abs=1e-12)
     cube = rng.normal(size=(3, 3))
     residual = cube - cube.mean(0) - cube.mean(1, keepdims=True) + cube.mean()
     ours = apply_contrasts(cube.ravel()[None], interaction_basis(arms))

@@ -20,9 +20,7 @@ SIZES = [2, 7, 1, 12, 5, 3, 3, 9]
 def clustered(seed: int) -> tuple[Floats, list[str]]:
     rng = np.random.default_rng(seed)
     codes = np.repeat(np.arange(len(SIZES)), SIZES)
-    return 0.2 + rng.normal(0, 0.5, len(SIZES))[codes] + rng.normal(0, 1, len(codes)), [
-        f"c{c}" for c in codes
-    ]
+    return 0.2 + rng.normal(0, 0.5, len(SIZES))[codes] + rng.normal(0, 1, len(codes)), [f"c{c}" for c in codes]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -44,9 +42,7 @@ def test_equal_clusters_are_a_t_test_of_their_means() -> None:
     test = stats.ttest_1samp(clusters.means(values), 0)
     estimate = cluster_mean(values, clusters, alpha=0.1)
     assert estimate.p == pytest.approx(test.pvalue, rel=1e-10)
-    assert (estimate.ci_low, estimate.ci_high) == pytest.approx(
-        tuple(test.confidence_interval(0.9)), rel=1e-10
-    )
+    assert (estimate.ci_low, estimate.ci_high) == pytest.approx(tuple(test.confidence_interval(0.9)), rel=1e-10)
 
 
 def test_singletons_are_the_paired_t_test() -> None:

@@ -62,9 +62,7 @@ def test_outputs_can_be_moved(sweep: Path, tmp_path: Path) -> None:
 
 def test_a_sweep_without_its_results_says_so(sweep: Path, tmp_path: Path) -> None:
     shutil.copytree(sweep, tmp_path / "alone" / "sweeps" / "fake")
-    refused(
-        tmp_path / "alone" / "sweeps" / "fake", "its results folder .* is not there; copy outputs/results"
-    )
+    refused(tmp_path / "alone" / "sweeps" / "fake", "its results folder .* is not there; copy outputs/results")
 
 
 def test_the_latest_complete_attempt_counts(sweep: Path) -> None:
@@ -207,9 +205,7 @@ RECORDS: list[tuple[Callable[[pd.DataFrame], pd.DataFrame], str]] = [
 
 
 @pytest.mark.parametrize(("change", "match"), RECORDS, ids=[match for _, match in RECORDS])
-def test_broken_records_are_one_line(
-    sweep: Path, change: Callable[[pd.DataFrame], pd.DataFrame], match: str
-) -> None:
+def test_broken_records_are_one_line(sweep: Path, change: Callable[[pd.DataFrame], pd.DataFrame], match: str) -> None:
     edit_records(cell_folder(sweep), change)
     refused(sweep, match)
 

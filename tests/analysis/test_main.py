@@ -51,9 +51,7 @@ def test_missing_cells_exit_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]
         (["skip=true", "results=x"], "skip: unknown"),
     ],
 )
-def test_wrong_requests_exit_2_in_one_line(
-    words: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_wrong_requests_exit_2_in_one_line(words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(words) == 2
     out, err = capsys.readouterr()
     assert out == ""

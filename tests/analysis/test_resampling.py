@@ -148,10 +148,7 @@ def test_identical_cells_are_exactly_additive() -> None:
 
 def test_no_contrast_no_items_and_nan() -> None:
     clusters = partition(range(3))
-    assert (
-        "no interaction contrast"
-        in interaction_test(np.zeros((3, 0)), np.zeros((3, 0)), clusters, rng=rng()).reason
-    )
+    assert "no interaction contrast" in interaction_test(np.zeros((3, 0)), np.zeros((3, 0)), clusters, rng=rng()).reason
     nothing = interaction_test(np.zeros((0, 1)), np.zeros((0, 1)), partition([]), rng=rng())
     assert "no item is complete" in nothing.reason
     assert math.isnan(untestable("x").p)

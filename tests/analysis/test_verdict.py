@@ -83,9 +83,7 @@ def test_cells_that_are_not_judged() -> None:
     assert judge(estimate(0.3, 0.05, 0.001), 0.1, part="placebo").verdict == "placebo"
     assert judge(cluster_mean(np.zeros(4), partition("abcd")), 0.1, part="inert").verdict == "inert"
     assert judge(cluster_mean(np.zeros(4), partition("abcd")), 0.1).verdict == "exactly unchanged"
-    assert judge(missing("nothing was answered"), 0.1) == CellVerdict(
-        "missing", "No shift: nothing was answered."
-    )
+    assert judge(missing("nothing was answered"), 0.1) == CellVerdict("missing", "No shift: nothing was answered.")
 
 
 def test_one_cluster_is_inconclusive_for_want_of_an_error() -> None:
@@ -141,8 +139,8 @@ def verdict(o: Omnibus, d: tuple[list[Difference], list[Shift]]) -> tuple[str, s
 def test_an_interaction_names_the_model_that_moved() -> None:
     word, sentence = verdict(omnibus(0.001), pair(0.4, 0.05, 0.001))
     assert word == "interaction"
-    assert "q moves b by +0.4 log-odds" in sentence
-    assert "moves a" not in sentence
+    assert "under q the shift of b differs from the other models' by +0.4 log-odds" in sentence
+    assert "shift of a" not in sentence
 
 
 def test_an_interaction_without_a_single_cell() -> None:

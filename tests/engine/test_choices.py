@@ -47,9 +47,7 @@ def test_options_and_the_mass_outside_are_those_of_counting_every_text(
     flat = [ids for option in found for ids in option]
     spans = [Span((7, *ids), 1) for ids in flat]
     scores = [
-        np.array(
-            [logprob(world, ids[: n + 1]) - (logprob(world, ids[:n]) if n else 0.0) for n in range(len(ids))]
-        )
+        np.array([logprob(world, ids[: n + 1]) - (logprob(world, ids[:n]) if n else 0.0) for n in range(len(ids))])
         for ids in flat
     ]
     response = choose(request, spans, scores, 1)
@@ -67,9 +65,7 @@ def test_what_is_kept_begins_every_sequence_exactly_once(found: list[tuple[int, 
 @given(st.lists(st.floats(-0.001, 0.01), min_size=1, max_size=5))
 def test_rounding_never_pushes_the_mass_outside_its_range(logps: list[float]) -> None:
     request = Choice(Prompt("?"), tuple(Option(str(i), ("x",)) for i in range(len(logps))))
-    response = choose(
-        request, [Span((0, i), 1) for i in range(len(logps))], [np.array([v]) for v in logps], 1
-    )
+    response = choose(request, [Span((0, i), 1) for i in range(len(logps))], [np.array([v]) for v in logps], 1)
     assert 0.0 <= response.mass_outside <= 1.0
 
 
@@ -108,9 +104,7 @@ def test_an_option_that_extends_another_is_counted_within_it(make_model: MakeMod
     model = make_model("llama")
     short, long = Option("short", (" yes",)), Option("long", (" yes, it is",))
     prompt = Prompt("Is it true?", bare=True)
-    alone, both = Engine().run(
-        model, [Choice(prompt, (short,)), Choice(prompt, (short, long))], decoding=Decoding()
-    )
+    alone, both = Engine().run(model, [Choice(prompt, (short,)), Choice(prompt, (short, long))], decoding=Decoding())
     assert both.mass_outside == pytest.approx(alone.mass_outside, abs=1e-6)
     assert both.logprobs[1] < both.logprobs[0]
 

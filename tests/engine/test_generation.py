@@ -72,9 +72,7 @@ def assert_greedy_equals_transformers(model: LoadedModel, engines: Sequence[Engi
         assert response.finish == ("stop" if stopped else "length")
         prompt = model.tokenizer(request.prompt.user)["input_ids"]
         assert response.prompt_tokens == len(prompt)
-        text, start = (
-            model.tokenizer.decode(ids, skip_special_tokens=True) for ids in ([*prompt, *kept], prompt)
-        )
+        text, start = (model.tokenizer.decode(ids, skip_special_tokens=True) for ids in ([*prompt, *kept], prompt))
         assert response.text == text[len(start) :]
 
 
@@ -86,9 +84,7 @@ def test_greedy_equals_transformers_generate(make_model: MakeModel, kind: str) -
 
 @pytest.mark.parametrize("name", embedded.names())
 def test_greedy_equals_generate_on_embedded_models(name: str) -> None:
-    assert_greedy_equals_transformers(
-        load(describe_embedded(name), device="cpu", dtype="float32"), [Engine()]
-    )
+    assert_greedy_equals_transformers(load(describe_embedded(name), device="cpu", dtype="float32"), [Engine()])
 
 
 @pytest.mark.data
@@ -115,9 +111,7 @@ def ending_early(model: LoadedModel) -> LoadedModel:
 
 
 @pytest.mark.parametrize("kind", ["llama", "mistral"])
-def test_a_finished_row_leaves_the_batch_and_the_others_do_not_feel_it(
-    make_model: MakeModel, kind: str
-) -> None:
+def test_a_finished_row_leaves_the_batch_and_the_others_do_not_feel_it(make_model: MakeModel, kind: str) -> None:
     model = ending_early(make_model(kind))
     requests = [ask(text[:n], 30) for text in TEXT for n in (6, 30, 70)]
     together = run(model, requests)
@@ -151,9 +145,7 @@ def test_sampling_leaves_the_global_generators_alone(make_model: MakeModel) -> N
 
 
 @pytest.mark.parametrize(("temperature", "top_p"), [(1.0, 1.0), (0.6, 1.0), (1.3, 0.7)])
-def test_frequencies_of_first_tokens_match_the_softmax(
-    make_model: MakeModel, temperature: float, top_p: float
-) -> None:
+def test_frequencies_of_first_tokens_match_the_softmax(make_model: MakeModel, temperature: float, top_p: float) -> None:
     """Chi-square over 4000 draws; the reference distribution is transformers' own logit warpers'."""
     from transformers import TemperatureLogitsWarper, TopPLogitsWarper
 
@@ -194,8 +186,7 @@ def test_swapping_nearly_equal_tokens_by_rounding_changes_no_draw() -> None:
     noise = 1e-5 * torch.randn(200, 500, generator=torch.Generator().manual_seed(1))
     for decoding in (Decoding("sampled"), Decoding("sampled", top_p=0.9)):
         draws = [
-            draw(x, [np.random.default_rng(seed) for seed in range(200)], decoding)
-            for x in (logits, logits + noise)
+            draw(x, [np.random.default_rng(seed) for seed in range(200)], decoding) for x in (logits, logits + noise)
         ]
         assert sum(a != b for a, b in zip(*draws, strict=True)) <= 1
 
@@ -271,9 +262,7 @@ def test_out_of_memory_restarts_the_halves_with_the_same_draws(make_model: MakeM
 
     model = dataclasses.replace(clean, module=Full())
     seeds = list(range(len(prompts())))
-    assert run(model, prompts(), decoding=SAMPLED, seeds=seeds) == run(
-        clean, prompts(), decoding=SAMPLED, seeds=seeds
-    )
+    assert run(model, prompts(), decoding=SAMPLED, seeds=seeds) == run(clean, prompts(), decoding=SAMPLED, seeds=seeds)
     assert model.module.n_refused > 0
 
 

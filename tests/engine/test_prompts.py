@@ -46,8 +46,7 @@ def test_plain_text_puts_system_user_and_answer_prefix_in_the_documented_order()
 
 def test_the_template_gets_system_examples_and_user_and_the_answer_is_opened() -> None:
     assert renderer(system="Everyone.").text(PROMPT) == (
-        "<s>[system] Everyone. Be brief.\n[user] Is it old?\n[assistant] Yes\n"
-        "[user] Is it true?\n[assistant] Answer:"
+        "<s>[system] Everyone. Be brief.\n[user] Is it old?\n[assistant] Yes\n[user] Is it true?\n[assistant] Answer:"
     )
 
 
@@ -94,9 +93,7 @@ def test_an_end_token_that_the_tokenizer_appends_is_no_start() -> None:
     for single, expected in [("<s> $A </s>", (0,)), ("$A </s>", ()), ("$A", ())]:
         tokenizer = make_tokenizer("llama")
         specials = [(name, tokenizer.convert_tokens_to_ids(name)) for name in ("<s>", "</s>")]
-        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(
-            single=single, special_tokens=specials
-        )
+        tokenizer.backend_tokenizer.post_processor = TemplateProcessing(single=single, special_tokens=specials)
         made = Renderer(tokenizer, chat=False, system="")
         assert made.bos == expected
         ids = made.prompt_ids(Prompt("The nurse", bare=True))
@@ -126,9 +123,7 @@ def test_the_embedded_templates_keep_system_user_and_answer_prefix() -> None:
         ids = made.prompt_ids(PROMPT)
         assert ids.count(tokenizer.bos_token_id) == 1
         text = made.text(PROMPT)
-        assert [text.find(part) > 0 for part in ("Everyone. Be brief.", "Is it true?", "Answer:")] == [
-            True
-        ] * 3
+        assert [text.find(part) > 0 for part in ("Everyone. Be brief.", "Is it true?", "Answer:")] == [True] * 3
 
 
 def test_chat_and_system_reach_the_model(make_model: MakeModel) -> None:

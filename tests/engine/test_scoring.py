@@ -47,9 +47,7 @@ YES_NO = (Option("yes", (" Yes", " yes", "yes")), Option("no", (" No", " no")))
 LONG = (Option("truth", (" Yes, it is true.", " true")), Option("doubt", (" I do not know who they are",)))
 
 
-def run(
-    model: LoadedModel, requests: Sequence[Request], engine: Engine | None = None, **more: Any
-) -> list[Any]:
+def run(model: LoadedModel, requests: Sequence[Request], engine: Engine | None = None, **more: Any) -> list[Any]:
     return (engine or Engine()).run(model, requests, decoding=Decoding(), **more)
 
 
@@ -60,17 +58,10 @@ def sentence(text: str) -> LogLikelihood:
 def mixed_requests() -> list[Request]:
     """Sentences, continuations and choices of many lengths, with repetitions and shared beginnings."""
     sentences = [sentence(part.strip()) for text in TEXT for part in (text, text[:40], text[10:25])]
-    continuations = [
-        LogLikelihood(Prompt(text[:n], bare=True), text[n:]) for text in TEXT for n in (5, 13, 40)
-    ]
-    plain_text = [
-        LogLikelihood(Prompt("Is it true?", system="You work here.", answer_prefix="Answer:"), " yes")
-    ]
+    continuations = [LogLikelihood(Prompt(text[:n], bare=True), text[n:]) for text in TEXT for n in (5, 13, 40)]
+    plain_text = [LogLikelihood(Prompt("Is it true?", system="You work here.", answer_prefix="Answer:"), " yes")]
     choices = [
-        Choice(Prompt(text[:n], bare=True), options)
-        for text in TEXT
-        for n in (9, 44)
-        for options in (YES_NO, LONG)
+        Choice(Prompt(text[:n], bare=True), options) for text in TEXT for n in (9, 44) for options in (YES_NO, LONG)
     ]
     return [*sentences, *continuations, *plain_text, *choices, *sentences[:3], choices[0]]
 
@@ -159,9 +150,7 @@ def test_a_token_merged_across_the_boundary_is_scored_whole(make_model: MakeMode
     model = make_model("gpt_neox")
     (response,) = run(model, [LogLikelihood(Prompt("The nur", bare=True), "se said")])
     assert response.tokens[0] == "Ġnurse"
-    assert response.logprob_sum == pytest.approx(
-        plain.likelihood(model, "The", " nurse said").sum(), abs=1e-5
-    )
+    assert response.logprob_sum == pytest.approx(plain.likelihood(model, "The", " nurse said").sum(), abs=1e-5)
 
 
 def test_scores_in_bfloat16_are_near_those_in_float32_and_their_softmax_is_exact(
@@ -210,17 +199,13 @@ def test_equal_inputs_and_inputs_that_begin_another_are_run_once(make_model: Mak
         LogLikelihood(context, " yes, it is true"),
     ]
     run(model, one_token)
-    inputs = {
-        tuple(plain.encode(model, context.user, text)[0][:-1]) for text in (" yes, it is true", " Yes", "yes")
-    }
+    inputs = {tuple(plain.encode(model, context.user, text)[0][:-1]) for text in (" yes, it is true", " Yes", "yes")}
     assert len(module.shapes) == 1
     assert module.shapes[0][0] <= len(inputs)
 
 
 def test_rows_cover_every_input_by_the_longest_that_begins_with_it() -> None:
-    spans = [
-        Span(ids, 1) for ids in [(1, 2, 9), (1, 2, 3, 9), (1, 2, 8), (2, 1, 9), (1, 2, 3, 4, 9), (1, 4, 9)]
-    ]
+    spans = [Span(ids, 1) for ids in [(1, 2, 9), (1, 2, 3, 9), (1, 2, 8), (2, 1, 9), (1, 2, 3, 4, 9), (1, 4, 9)]]
     rows = {row.ids: row.riders for row in _rows(spans, range(len(spans)))}
     assert rows == {(1, 2, 3, 4): (0, 1, 2, 4), (2, 1): (3,), (1, 4): (5,)}
 
@@ -251,9 +236,7 @@ def test_out_of_memory_halves_the_batch_for_good_and_changes_no_number(make_mode
 
 def test_out_of_memory_on_one_sequence_fails_the_cell_with_what_was_needed(make_model: MakeModel) -> None:
     model, _ = counted(make_model("llama"), room=5)
-    with pytest.raises(
-        CellFailed, match=r"out of memory on a single sequence of \d+ tokens \(tried to .* 3.00 GiB\)"
-    ):
+    with pytest.raises(CellFailed, match=r"out of memory on a single sequence of \d+ tokens \(tried to .* 3.00 GiB\)"):
         run(model, [sentence(text) for text in TEXT])
 
 
@@ -269,9 +252,7 @@ def test_other_runtime_errors_are_not_taken_for_lack_of_memory(make_model: MakeM
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_broken_logits_fail_the_cell_and_name_how_many_and_the_first(
-    make_model: MakeModel, value: float
-) -> None:
+def test_broken_logits_fail_the_cell_and_name_how_many_and_the_first(make_model: MakeModel, value: float) -> None:
     clean = make_model("llama")
     token = clean.tokenizer(" doctor", add_special_tokens=False)["input_ids"][-1]
 
@@ -287,9 +268,7 @@ def test_broken_logits_fail_the_cell_and_name_how_many_and_the_first(
         sentence("The doctor said that"),
         sentence("A doctor said that he"),
     ]
-    with pytest.raises(
-        CellFailed, match=r"for 2 of the 3 sequences of a batch, first: '.*The doctor said that'"
-    ):
+    with pytest.raises(CellFailed, match=r"for 2 of the 3 sequences of a batch, first: '.*The doctor said that'"):
         run(model, requests)
     assert len(run(model, requests[:1])) == 1
 
@@ -297,9 +276,7 @@ def test_broken_logits_fail_the_cell_and_name_how_many_and_the_first(
 def test_a_sequence_beyond_the_window_is_too_long_and_never_cut(make_model: MakeModel) -> None:
     model = make_model("llama", max_positions=16)
     ids = model.tokenizer(TEXT[0])["input_ids"]
-    text = {
-        n: model.tokenizer.decode(ids[1:n]) for n in (17, 18)
-    }  # with BOS, n tokens; all but one are input
+    text = {n: model.tokenizer.decode(ids[1:n]) for n in (17, 18)}  # with BOS, n tokens; all but one are input
     assert [len(model.tokenizer(t)["input_ids"]) for t in text.values()] == [17, 18]
     context = Prompt(model.tokenizer.decode(ids[1:15]), bare=True)
     fits, exceeds, choice = run(model, [sentence(text[17]), sentence(text[18]), Choice(context, LONG)])
@@ -320,9 +297,7 @@ def test_a_sequence_beyond_the_window_is_too_long_and_never_cut(make_model: Make
         Choice(Prompt("Is it?"), (Option("yes", ("",)),)),
     ],
 )
-def test_a_request_with_nothing_to_score_is_refused_in_one_line(
-    make_model: MakeModel, request_: Request
-) -> None:
+def test_a_request_with_nothing_to_score_is_refused_in_one_line(make_model: MakeModel, request_: Request) -> None:
     with pytest.raises(EmptyRequest, match="nothing to") as caught:
         run(make_model("llama"), [request_])
     assert isinstance(caught.value, ValueError)

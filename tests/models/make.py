@@ -82,9 +82,7 @@ def make_tokenizer(kind: str, *, chat: bool = False, bos: bool = True, max_posit
     raw.train_from_iterator(TEXT, trainer)
     if bos:
         start = names["bos_token"]
-        raw.post_processor = TemplateProcessing(
-            single=f"{start} $A", special_tokens=[(start, raw.token_to_id(start))]
-        )
+        raw.post_processor = TemplateProcessing(single=f"{start} $A", special_tokens=[(start, raw.token_to_id(start))])
     tokenizer = PreTrainedTokenizerFast(tokenizer_object=raw, model_max_length=max_positions, **names)
     if chat:
         tokenizer.chat_template = CHAT_TEMPLATE

@@ -126,9 +126,7 @@ def test_the_identity_is_of_contents_and_not_of_the_place(clean: Path, folder: P
     assert describe_local(str(folder)).identity == same
 
 
-@pytest.mark.parametrize(
-    "name", ["model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"]
-)
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json", "tokenizer.json", "tokenizer_config.json"])
 def test_the_identity_changes_with_weights_config_and_tokenizer(clean: Path, folder: Path, name: str) -> None:
     before = describe_local(str(folder)).identity
     if name == "model.safetensors":
@@ -285,12 +283,8 @@ def test_an_unknown_dtype_is_refused(clean: Path) -> None:
         load(describe_local(str(clean)), device="cpu", dtype="int3")
 
 
-def test_unknown_and_changed_embedded_models_are_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    with pytest.raises(
-        ConfigError, match=r"model\.name=tiny_gpt: no such .* choose one of tiny_llama, tiny_mistral"
-    ):
+def test_unknown_and_changed_embedded_models_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match=r"model\.name=tiny_gpt: no such .* choose one of tiny_llama, tiny_mistral"):
         describe_embedded("tiny_gpt")
     copy = tmp_path / "tiny_llama"
     shutil.copytree(embedded.folder("tiny_llama"), copy)
@@ -370,9 +364,7 @@ def test_a_cached_hub_model_is_pinned_to_its_commit_and_loads_offline(
     assert torch.equal(own.module.lm_head.weight, original.module.lm_head.weight)
 
 
-def test_a_gated_model_met_while_loading_says_how_to_get_access(
-    clean: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_gated_model_met_while_loading_says_how_to_get_access(clean: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import huggingface_hub.errors as errors
     import transformers
 
