@@ -91,7 +91,7 @@ def _say(untestable: dict[str, str]) -> str:
 
 
 def _pingouin(cube: Floats) -> tuple[dict[str, dict[str, object]], str]:
-    """pingouin's table by source, and what it warned of."""
+    """Pingouin's table by source, and what it warned of."""
     import pandas as pd
 
     with warnings.catch_warnings(record=True) as caught:
