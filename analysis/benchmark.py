@@ -59,7 +59,7 @@ def analyse_benchmark(frame: Frame, absent: Sequence[Missing], settings: Setting
         n_items_all=len(frame.items),
         n_clusters=test.n_clusters or frame.clusters.n_clusters,
         means=means,
-        shifts=moved + absent_shifts(absent, levels),
+        shifts=moved + absent_shifts([m for m in absent if (m.model, m.accel) not in frame.cells], levels),
         differences=contrasts,
         anova=classic_anova(frame, levels.grid),
         omnibus=test,

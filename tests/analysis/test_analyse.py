@@ -211,6 +211,17 @@ def test_a_missing_cell_is_listed_and_the_rest_analysed(tmp_path: Path) -> None:
     assert differences(result)["a", "hqq4"].estimate.n_items == 120
 
 
+def test_an_arm_with_one_of_its_seeds_missing_is_no_missing_arm(tmp_path: Path) -> None:
+    sweep = make_sweep(tmp_path, seeds=(0, 1))
+    ledger = json.loads((sweep / "sweep.json").read_text())
+    gone = next(c for c in ledger["cells"] if c["accel"] == "hqq4")
+    for file in (sweep.parents[1] / "results" / gone["path"]).iterdir():
+        file.unlink()
+    whole = analyse(sweep, FAST)
+    assert [m.accel for m in whole.missing] == ["hqq4"]
+    assert "missing" not in {s.verdict for s in whole.benchmarks[0].shifts}
+
+
 def test_a_model_without_a_baseline_has_no_shift(tmp_path: Path) -> None:
     result = study(tmp_path, failed=[("tiny_llama", "none")]).benchmarks[0]
     assert "no baseline" in shifts(result)["tiny_llama", "hqq4"].sentence
