@@ -44,7 +44,7 @@ def render(study: Study) -> str:
         _table(tables["arms"]),
         "## Methods",
         escape(study.methods),
-        f"Made by `{study.command.replace('`', '')}`.",
+        f"Made by: {escape(study.command)}",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 

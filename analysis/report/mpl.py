@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +23,8 @@ MARKERS = {
     "cross": "X",
     "plus": "P",
 }
+
+LONGEST = 60  # characters of a label
 
 
 def new_figure(width: float, height: float, columns: int = 1) -> tuple[Figure, Any]:
@@ -99,15 +102,17 @@ def save(figure: Figure, path: Path, *, dpi: int = 150) -> Path:
     """Write the figure; the ending of `path` decides the format. Same bytes on every run."""
     import matplotlib as mpl
 
-    with mpl.rc_context({"svg.hashsalt": "biaslab"}):
+    with mpl.rc_context({"svg.hashsalt": "biaslab"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing")  # a box stands for it
         metadata = {"Date": None} if path.suffix == ".svg" else {}
         figure.savefig(path, dpi=dpi, metadata=metadata)
     return path
 
 
 def _plain(text: str) -> str:
-    """Text that matplotlib will not read as mathematics."""
-    return text.replace("$", r"\$")
+    """Text that matplotlib will not read as mathematics, cut where it would push the axes away."""
+    short = text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+    return short.replace("$", r"\$")
 
 
 def _dash(dash: str) -> Any:

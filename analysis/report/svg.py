@@ -118,6 +118,7 @@ def nice_ticks(low: float, high: float, n: int = 5) -> list[float]:
     power = 10.0 ** math.floor(math.log10(raw))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw * (1 - 1e-9))
     first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    last = max(last, first + 1)
     return [round(k * step, 12) for k in range(first, last + 1)]
 
 

@@ -1,0 +1,196 @@
+from __future__ import annotations
+
+import csv
+import dataclasses
+import json
+import math
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from analysis.report import html, markdown, svg, terminal, traces, write_all
+from analysis.report.palette import looks
+from analysis.report.tables import Table, all_tables, of_benchmark
+from analysis.study import Missing, Study
+from tests.analysis.report.conftest import HOSTILE
+
+
+class Page(HTMLParser):
+    """Tags, attributes and text of a page."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def hostile(study: Study) -> Study:
+    """The study with hostile text wherever a name or message from outside can stand."""
+    name = {"alpha": HOSTILE}.get
+    benchmarks = [
+        dataclasses.replace(
+            b,
+            title=HOSTILE, sentence=HOSTILE, cautions=[HOSTILE],
+            models=[name(m, m) for m in b.models],
+            means=[dataclasses.replace(m, model=name(m.model, m.model)) for m in b.means],
+            shifts=[dataclasses.replace(s, model=name(s.model, s.model), sentence=HOSTILE) for s in b.shifts],
+            differences=[dataclasses.replace(d, model=name(d.model, d.model)) for d in b.differences],
+        )
+        for b in study.benchmarks
+    ]  # fmt: skip
+    return dataclasses.replace(
+        study, answer=HOSTILE, sweep=HOSTILE, command=HOSTILE, cautions=[HOSTILE], benchmarks=benchmarks,
+        models={name(m, m): HOSTILE for m in study.models}, methods=HOSTILE, provenance={HOSTILE: HOSTILE},
+        missing=[Missing("alpha", HOSTILE, "one", "failed", HOSTILE)],
+    )  # fmt: skip
+
+
+def test_the_whole_report_is_written_and_replaces_an_earlier_one(study: Study, tmp_path: Path) -> None:
+    out = tmp_path / "report"
+    out.mkdir()
+    (out / "old").write_text("old")
+    paths = write_all(study, out)
+    assert not (out / "old").exists()
+    assert {key: path.relative_to(out).as_posix() for key, path in paths.items()} == {
+        "html": "report.html", "md": "report.md", "json": "results.json", "tables": "tables", "figures": "figures",
+    }  # fmt: skip
+    assert all(path.exists() for path in paths.values())
+    assert len(list(paths["figures"].glob("*.png"))) == len(list(paths["figures"].glob("*.svg"))) == 3 * 2
+    assert [p.name for p in tmp_path.iterdir()] == ["report"]
+    assert paths["html"].stat().st_size < 5_000_000
+
+
+def test_every_shift_of_the_page_is_the_studys(study: Study) -> None:
+    text = "".join(Page(html.render(study)).text)
+    for b in study.benchmarks:
+        assert b.sentence in text
+        for shift in b.shifts:
+            assert html.number(shift.estimate.value) in text
+            assert shift.verdict in text
+    assert study.answer in text
+
+
+def test_traces_carry_the_numbers(study: Study) -> None:
+    b = study.benchmarks[0]
+    lines = traces.interaction(study, b)
+    means = {(m.model, m.accel): m.estimate for m in b.means}
+    assert {line.name for line in lines.lines} == {"alpha", "beta", "gamma"}
+    for line in lines.lines:
+        for accel, point in zip(lines.categories, line.points, strict=True):
+            estimate = means[line.name, accel]
+            assert (point.value, point.low, point.high) == (estimate.value, estimate.ci_low, estimate.ci_high)
+    heat = traces.shift_heat(study, b)
+    shifts = {(s.model, s.accel): s for s in b.shifts}
+    for row, cells in zip(heat.rows, heat.cells, strict=True):
+        for column, cell in zip(heat.columns, cells, strict=True):
+            assert cell.value == shifts[row, column].estimate.value
+            assert cell.strong == (shifts[row, column].verdict == "changed")
+    assert heat.limit == max(abs(s.estimate.value) for s in b.shifts)
+    forest = traces.forest(study, b)
+    assert sorted(bar.point.value for bar in forest.bars) == sorted(s.estimate.value for s in b.shifts)
+    assert lines.categories[0] == "none"
+
+
+def test_missing_numbers_are_said_not_drawn(study: Study) -> None:
+    b = study.benchmarks[0]
+    gone = dataclasses.replace(b.shifts[0].estimate, value=math.nan, ci_low=math.nan, ci_high=math.nan, reason="why")
+    b = dataclasses.replace(b, shifts=[dataclasses.replace(b.shifts[0], estimate=gone), *b.shifts[1:]])
+    drawn = svg.heat(traces.shift_heat(study, b)) + svg.forest(traces.forest(study, b))
+    assert "nan" not in drawn
+    assert "—" in drawn
+
+
+def test_the_page_asks_nothing_of_the_network_and_names_its_figures(study: Study) -> None:
+    page = Page(html.render(study))
+    for tag, attributes in page.tags:
+        for key in ("src", "href", "action", "data", "srcset", "poster"):
+            value = attributes.get(key) or ""
+            assert not re.match(r"(https?:)?//", value), (tag, value)
+        if tag == "svg":
+            assert attributes["role"] == "img"
+            assert attributes["aria-label"]
+    assert "@import" not in html.render(study)
+    assert sum(tag == "svg" for tag, _ in page.tags) == 4 * len(study.benchmarks)
+
+
+def test_hostile_text_does_nothing_anywhere(hostile: Study, tmp_path: Path) -> None:
+    page = Page(html.render(hostile))
+    assert sum(tag == "script" for tag, _ in page.tags) == 1
+    assert not any(key.startswith("on") for _, attributes in page.tags for key in attributes)
+    written = markdown.render(hostile)
+    assert "<script>" not in written
+    assert "\n\n\n" not in written
+    shown = terminal.render(hostile, color=False, width=80)
+    assert "\u202e" not in shown
+    assert "\x1b" not in terminal.render(hostile, color=False)
+    write_all(hostile, tmp_path / "report")
+    json.loads((tmp_path / "report" / "results.json").read_text())
+
+
+def test_terminal_escapes_in_names_never_reach_the_terminal(study: Study) -> None:
+    bad = dataclasses.replace(study, answer="\x1b[2Jgone\x07")
+    for color in (False, True):
+        assert "\x1b[2J" not in terminal.render(bad, color=color)
+        assert "\x07" not in terminal.render(bad, color=color)
+
+
+def test_json_is_strict_and_versioned(study: Study, tmp_path: Path) -> None:
+    paths = write_all(study, tmp_path / "report")
+
+    def refuse(word: str) -> float:
+        raise AssertionError(f"{word} is not JSON")
+
+    content = json.loads(paths["json"].read_text(), parse_constant=refuse)
+    assert content["schema_version"] == 1
+    assert content["benchmarks"][0]["shifts"][0]["estimate"]["value"] == study.benchmarks[0].shifts[0].estimate.value
+
+
+def test_csv_round_trip_and_formula_cells(study: Study, tmp_path: Path) -> None:
+    folder = write_all(study, tmp_path / "report")["tables"]
+    with (folder / "shifts.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    expected = [s.estimate.value for b in study.benchmarks for s in b.shifts]
+    assert [float(row["value"]) for row in rows] == expected
+    table = Table("t", "t", ("text", "number"), [("=1+1", -1.5), ("@x", math.nan), ("+2", 3), ("plain", True)])
+    assert table.to_csv().splitlines() == ["text,number", "'=1+1,-1.5", "'@x,", "'+2,3", "plain,True"]
+
+
+def test_a_result_shows_its_own_rows_only(study: Study) -> None:
+    table = next(t for t in all_tables(study) if t.name == "shifts")
+    parts = [of_benchmark(table, b) for b in study.benchmarks]
+    assert [len(part.rows) for part in parts] == [len(b.shifts) for b in study.benchmarks]
+    assert sum(len(part.rows) for part in parts) == len(table.rows)
+
+
+def test_looks_are_fixed_by_name_and_distinct_in_grey() -> None:
+    names = ["tiny_llama", "tiny_mistral", "a", "b", "c", "d", "e", "f"]
+    found = looks(names)
+    assert len({look.marker for look in found.values()}) == len(names)
+    assert len({look.dash for look in found.values()}) == len(names)
+    assert looks(["tiny_mistral"])["tiny_mistral"] == found["tiny_mistral"]
+    assert looks(list(reversed(names))) == found
+
+
+def test_ticks_cover_the_range_with_round_numbers() -> None:
+    for low, high in ((-0.03, 0.52), (0, 1e-9), (-5e4, 1.0), (0, 0)):
+        ticks = svg.nice_ticks(low, high)
+        assert ticks[0] <= low + 1e-12
+        assert ticks[-1] >= high - 1e-12
+        assert 2 <= len(ticks) <= 13
+
+
+def test_one_model_without_any_shift_still_makes_a_report(study: Study, tmp_path: Path) -> None:
+    bare = [dataclasses.replace(b, shifts=[], differences=[], recovery=[]) for b in study.benchmarks]
+    paths = write_all(dataclasses.replace(study, benchmarks=bare), tmp_path / "report")
+    assert "Mean score" in paths["html"].read_text()
+    assert "no shift to show" in terminal.render(dataclasses.replace(study, benchmarks=bare))
