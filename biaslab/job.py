@@ -248,9 +248,10 @@ class _Job:
 
     def _baseline_arm(self) -> Arm:
         model = self.bench.untouched(self.plan)
-        arm = Arm("none", "baseline", model, timings={"load_s": self.bench.load_s, "accelerate_s": 0.0})
-        arm.efficiency = self._efficiency(model)
-        return arm
+        start = time.perf_counter()
+        efficiency = self._efficiency(model)
+        timings = {"load_s": self.bench.load_s, "accelerate_s": 0.0, "measure_s": time.perf_counter() - start}
+        return Arm("none", "baseline", model, efficiency=efficiency, timings=timings)
 
     def _accelerated_arm(self) -> Arm:
         from biaslab.accel.active import active_check, reference_logits
@@ -258,11 +259,15 @@ class _Job:
         reference = self.bench.reference(self.plan)
         start = time.perf_counter()
         model = self.bench.accelerated(self.plan)
-        seconds = time.perf_counter() - start
+        accelerated = time.perf_counter()
         arm = Arm(self.plan.label, _kind(self.plan), model)
         arm.active = dict(active_check(reference, reference_logits(model)))
-        arm.timings = {"load_s": self.bench.load_s, "accelerate_s": seconds}
         arm.efficiency = self._efficiency(model)
+        arm.timings = {
+            "load_s": self.bench.load_s,
+            "accelerate_s": accelerated - start,
+            "measure_s": time.perf_counter() - accelerated,
+        }
         return arm
 
     def _efficiency(self, model: LoadedModel) -> dict[str, float]:

@@ -69,6 +69,7 @@ def draw_heat(axes: Axes, trace: Heat) -> None:
                 va="center",
                 fontsize=9,
                 weight="bold" if cell.strong else "normal",
+                color="white" if abs(cell.value) > 0.7 * trace.limit else "black",
             )
             if cell.strong:
                 from matplotlib.patches import Rectangle

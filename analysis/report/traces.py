@@ -85,6 +85,11 @@ class Forest:
     text: str
 
 
+def marked(study: Study, model: str) -> str:
+    """The model's name, with a dagger where it carries a note (a control made on purpose)."""
+    return f"{model} †" if study.models.get(model) else model
+
+
 def interaction(study: Study, b: BenchmarkResult) -> Lines:
     """Mean item score of each cell with its interval."""
     found = {(m.model, m.accel): m.estimate for m in b.means}
@@ -93,7 +98,7 @@ def interaction(study: Study, b: BenchmarkResult) -> Lines:
     models = [model for model in study.models if any(key[0] == model for key in found)]
     lines = tuple(
         Line(
-            model,
+            marked(study, model),
             styles[model],
             tuple(_point(found.get((model, accel)), f"{model} under {accel}", b.unit, study) for accel in accels),
         )
@@ -135,7 +140,7 @@ def forest(study: Study, b: BenchmarkResult) -> Forest:
     styles = looks(list(study.models))
     bars = tuple(
         Bar(
-            f"{s.model}  {s.accel}",
+            f"{marked(study, s.model)}  {s.accel}",
             styles[s.model],
             _point(s.estimate, f"{s.model} {s.accel}", b.unit, study),
             s.margin,
@@ -158,7 +163,9 @@ def _heat_map(study: Study, b: BenchmarkResult, title: str, cells: dict[tuple[st
     absent = HeatCell(math.nan, "—", False, "not there")
     grid = tuple(tuple(cells.get((model, accel), absent) for accel in columns) for model in models)
     sizes = [abs(c.value) for row in grid for c in row if math.isfinite(c.value)]
-    return Heat(title, b.unit, models, columns, grid, max(sizes, default=0.0) or 1.0, text)
+    return Heat(
+        title, b.unit, tuple(marked(study, m) for m in models), columns, grid, max(sizes, default=0.0) or 1.0, text
+    )
 
 
 def _heat(e: Estimate, strong: bool, note: str) -> HeatCell:

@@ -171,10 +171,8 @@ def test_interrupted_in_mid_cell_exits_130_and_the_same_line_goes_on(tmp_path: P
 
 def test_two_processes_on_the_same_line_compute_each_cell_once(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "biaslab", "accel=hqq4", *SMALL, "analysis=skip"]
-    both = [
-        subprocess.Popen(command, cwd=tmp_path, env=environment(), text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-        for _ in range(2)
-    ]  # fmt: skip
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    both = [subprocess.Popen(command, cwd=tmp_path, env=environment(), **pipes) for _ in range(2)]
     ended = [process.communicate(timeout=240) for process in both]
     assert [process.returncode for process in both] == [0, 0], ended
     assert sum(out.count("] + ") for out, _ in ended) == 4
