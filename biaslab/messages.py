@@ -12,6 +12,7 @@ UNKNOWN_KEY = re.compile(r"Key '([^']*)' (?:is )?not in '([^']*)'")
 UNCHOSEN = re.compile(r"Key '([^']*)' is not in struct")
 NOT_LOADED = re.compile(r"Could not load '([^'/]+)/([^']+)'")
 OVERRIDE = re.compile(r"Could not override '([^']*)'")
+IN_FILE = re.compile(r"^In '([^']*)'")
 MERGED = re.compile(r"Error merging override (\S+)")
 
 
@@ -67,7 +68,8 @@ def _unknown_key(first: Exception, cause: Exception, key: re.Match[str]) -> str:
     if not dataclasses.is_dataclass(schema):
         return f"{full_key}: no such key; {_first_line(first)}"
     names = [field.name for field in dataclasses.fields(schema)]
-    return f"{full_key}: no such key{nearest(key.group(1), names)}; {key.group(2)} has {', '.join(names)}"
+    where = f" in {found.group(1)}.yaml" if (found := IN_FILE.search(str(first))) and "/" in found.group(1) else ""
+    return f"{full_key}: no such key{where}{nearest(key.group(1), names)}; {key.group(2)} has {', '.join(names)}"
 
 
 def _choose(path: str) -> str:
