@@ -48,9 +48,7 @@ def reference_logits(model: LoadedModel, prompts: Sequence[str] = PROMPTS) -> to
     broken = (~logits.isfinite()).any(dim=1).nonzero().flatten().tolist()
     if broken:
         first = prompts[broken[0]]
-        raise CellFailed(
-            f"NaN or infinite logits after {len(broken)} of {len(rows)} prompts, first {first!r}"
-        )
+        raise CellFailed(f"NaN or infinite logits after {len(broken)} of {len(rows)} prompts, first {first!r}")
     return logits
 
 

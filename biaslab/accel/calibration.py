@@ -64,8 +64,7 @@ def calibration_ids(model: LoadedModel, calibration: Calibration) -> Calibration
 
     if calibration.length > model.context_length:
         raise ConfigError(
-            f"calibration.length={calibration.length}: {model.info.label} reads at most "
-            f"{model.context_length} tokens"
+            f"calibration.length={calibration.length}: {model.info.label} reads at most {model.context_length} tokens"
         )
     rows = _rows(source_lines(model.info, calibration), model.tokenizer, calibration)
     ids = np.array(rows, dtype=np.int64)
@@ -91,9 +90,7 @@ def _read(source: str) -> str:
     try:
         return Path(source).read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigError(
-            f"calibration.source={source}: {error.strerror}; give a text file or embedded"
-        ) from error
+        raise ConfigError(f"calibration.source={source}: {error.strerror}; give a text file or embedded") from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"calibration.source={source}: not UTF-8 text (byte {error.start})") from error
 
@@ -102,9 +99,7 @@ def _nonempty(text: str) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
-def _rows(
-    lines: Sequence[str], tokenizer: PreTrainedTokenizerBase, calibration: Calibration
-) -> list[list[int]]:
+def _rows(lines: Sequence[str], tokenizer: PreTrainedTokenizerBase, calibration: Calibration) -> list[list[int]]:
     import numpy as np
 
     count, length = calibration.samples, calibration.length

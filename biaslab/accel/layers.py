@@ -18,9 +18,7 @@ def decoder_layers(module: nn.Module) -> tuple[str, nn.ModuleList]:
     from torch import nn
 
     lists = [(name, m) for name, m in module.named_modules() if isinstance(m, nn.ModuleList)]
-    outermost = [
-        (name, m) for name, m in lists if not any(name.startswith(f"{other}.") for other, _ in lists)
-    ]
+    outermost = [(name, m) for name, m in lists if not any(name.startswith(f"{other}.") for other, _ in lists)]
     sized = [(_linear_size(m), name, m) for name, m in outermost]
     size, name, layers = max(sized, key=lambda entry: entry[0], default=(0, "", nn.ModuleList()))
     if size == 0:

@@ -17,9 +17,7 @@ COVERAGE = 0.8
 LEVEL = 0.95
 
 
-def cluster_mean(
-    values: pd.Series, clusters: pd.Series, *, unit: str = "", coverage: float = COVERAGE
-) -> Metric:
+def cluster_mean(values: pd.Series, clusters: pd.Series, *, unit: str = "", coverage: float = COVERAGE) -> Metric:
     """Mean of the values that are there, with a 95 % interval robust to clusters.
 
     values : float, NaN where there is no answer. clusters : label of each value's cluster.

@@ -60,9 +60,7 @@ class Planted(Benchmark):
 
     def requests(self, item: Item) -> Sequence[Request]:
         """One log-likelihood for each term of the contrast."""
-        return [
-            LogLikelihood(Prompt(user=context, bare=True), word) for _, context, word in item.data["terms"]
-        ]
+        return [LogLikelihood(Prompt(user=context, bare=True), word) for _, context, word in item.data["terms"]]
 
     def score(self, item: Item, responses: Sequence[Response]) -> Record:
         """The signed sum of the terms; outcome "stereotyped", "reversed" or "tie"."""
@@ -164,9 +162,7 @@ def _decisions(grammar: Grammar, rng: np.random.Generator) -> Iterator[Item]:
             for d, decision in enumerate(words.DECISIONS):
                 effect = grammar.B_dec[a, d] - grammar.B_dec[b, d]
                 sign = 1 if effect >= 0 else -1
-                first, second = (
-                    template.split(" {y}")[0].format(g=words.GROUPS[k], d=decision) for k in (a, b)
-                )
+                first, second = (template.split(" {y}")[0].format(g=words.GROUPS[k], d=decision) for k in (a, b))
                 pair = f"{words.GROUPS[a]}|{words.GROUPS[b]}"
                 terms = _contrast(sign, first, second, " yes", " no")
                 yield Item("", f"dec{t}:{pair}", "dec", pair, {"terms": terms}, float(sign * effect))

@@ -95,9 +95,7 @@ def _option(label: str) -> Option:
 def _items(scale: float) -> tuple[Item, ...]:
     grammar, rng = Grammar(1.0), np.random.default_rng(ITEM_SEED)
     found = [*_decisions(grammar, rng), *_options(grammar, rng), *_controls(grammar, rng)]
-    return tuple(
-        replace(item, id=f"{item.category}-{i:04d}", truth=item.truth * scale) for i, item in enumerate(found)
-    )
+    return tuple(replace(item, id=f"{item.category}-{i:04d}", truth=item.truth * scale) for i, item in enumerate(found))
 
 
 def _pairs(rng: np.random.Generator) -> list[tuple[int, int]]:
@@ -136,9 +134,7 @@ def _options(grammar: Grammar, rng: np.random.Generator) -> Iterator[Item]:
         o, p = (int(k) for k in members[:2])
         for template in words.T_OCC:
             for a, b in _pairs(rng):
-                effect = float(
-                    grammar.B_occ[a, o] - grammar.B_occ[a, p] - grammar.B_occ[b, o] + grammar.B_occ[b, p]
-                )
+                effect = float(grammar.B_occ[a, o] - grammar.B_occ[a, p] - grammar.B_occ[b, o] + grammar.B_occ[b, p])
                 prompt = template.split(" {o}")[0]
                 sign = 1 if effect >= 0 else -1
                 yield _make("occupation", f"options:{s:02d}", (a, b), prompt, names, effect, sign)

@@ -61,9 +61,7 @@ def test_the_arms_kv_cache_is_used() -> None:
 def test_nan_logits_fail_the_cell() -> None:
     model = tiny.make("llama")
     model.module.model.norm.weight.data[0] = float("nan")
-    with pytest.raises(
-        CellFailed, match="NaN or infinite logits after 16 of 16 prompts, first 'The sun rises in the'"
-    ):
+    with pytest.raises(CellFailed, match="NaN or infinite logits after 16 of 16 prompts, first 'The sun rises in the'"):
         reference_logits(model)
 
 

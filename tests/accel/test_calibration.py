@@ -87,9 +87,7 @@ def test_a_source_too_short_or_unreadable_gets_one_line(tmp_path: Path) -> None:
     short.write_text("one two three four", encoding="utf-8")
     with pytest.raises(ConfigError, match="room for 3 different rows of 8 tokens, 4 are asked for"):
         calibration_ids(model, Calibration(source=str(short), samples=4, length=8))
-    with pytest.raises(
-        ConfigError, match=r"calibration.source=/nowhere/x.txt: No such file or directory; give a"
-    ):
+    with pytest.raises(ConfigError, match=r"calibration.source=/nowhere/x.txt: No such file or directory; give a"):
         calibration_ids(model, Calibration(source="/nowhere/x.txt"))
     with pytest.raises(ConfigError, match="Is a directory"):
         calibration_ids(model, Calibration(source=str(tmp_path)))

@@ -73,9 +73,7 @@ def test_half_is_exactly_half_in_every_layer(data_dir: Path, name: str) -> None:
     for accel in (Wanda(), Wanda(pattern="2:4"), Magnitude(), Magnitude(pattern="2:4")):
         _, model = mean_change(base, accel)
         if accel.pattern == "row":
-            expected = {
-                n: (m.in_features // 2) / m.in_features for n, m in dense_linears(model.module).items()
-            }
+            expected = {n: (m.in_features // 2) / m.in_features for n, m in dense_linears(model.module).items()}
         else:
             expected = dict.fromkeys(dense_linears(model.module), 0.5)
         assert {layer["name"]: layer["sparsity"] for layer in model.facts[0].values["layers"]} == expected
@@ -149,9 +147,7 @@ def test_wanda_masks_equal_llm_compressors(
     llmcompressor.oneshot(
         model=theirs.module,
         tokenizer=theirs.tokenizer,
-        dataset=datasets.Dataset.from_list(
-            [{"input_ids": row, "attention_mask": [1] * len(row)} for row in rows]
-        ),
+        dataset=datasets.Dataset.from_list([{"input_ids": row, "attention_mask": [1] * len(row)} for row in rows]),
         max_seq_length=calibration.length,
         num_calibration_samples=calibration.samples,
         shuffle_calibration_samples=False,

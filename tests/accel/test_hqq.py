@@ -23,9 +23,7 @@ def test_layer_equals_its_own_dequantized_matrix(bits: int) -> None:
     for layer in linears(model.module).values():
         x = inputs[..., : layer.in_features]
         with torch.no_grad():
-            torch.testing.assert_close(
-                layer(x), torch.nn.functional.linear(x, layer.dequantize(), layer.bias)
-            )
+            torch.testing.assert_close(layer(x), torch.nn.functional.linear(x, layer.dequantize(), layer.bias))
 
 
 @pytest.mark.parametrize("axis", [0, 1])
@@ -87,8 +85,7 @@ def test_bits_per_weight_are_codes_scales_and_zeros(bits: int) -> None:
 
 def test_error_grows_as_bits_fall() -> None:
     errors = [
-        Hqq(bits=bits).apply(tiny.make("mistral"), "hqq").facts[0].values["error_layers"]["mean"]
-        for bits in BITS
+        Hqq(bits=bits).apply(tiny.make("mistral"), "hqq").facts[0].values["error_layers"]["mean"] for bits in BITS
     ]
     assert errors == sorted(errors)
     # Uniform rounding to 2^b levels over a range of about 5 sd leaves 5 / 2^b / sqrt(12) sd.
@@ -115,9 +112,7 @@ def test_skipped_layers_stay_dense() -> None:
 
 
 def test_a_skip_pattern_that_matches_nothing_is_an_error() -> None:
-    with pytest.raises(
-        ConfigError, match=r"skip=down: matches no Linear layer; they are named like model\.layers"
-    ):
+    with pytest.raises(ConfigError, match=r"skip=down: matches no Linear layer; they are named like model\.layers"):
         Hqq(skip=["down"]).apply(tiny.make("llama"), "hqq4")
 
 

@@ -168,9 +168,7 @@ class Keeper(walker.SumOfSquares):
 @pytest.mark.parametrize("architecture", tiny.ARCHITECTURES)
 def test_the_walk_sees_what_a_whole_forward_sees(architecture: str) -> None:
     model = tiny.make(architecture)
-    ids = calibration_ids(
-        model, Calibration(samples=18, length=24)
-    ).ids  # more than one batch, the last short
+    ids = calibration_ids(model, Calibration(samples=18, length=24)).ids  # more than one batch, the last short
     norms: dict[str, torch.Tensor] = {}
 
     def note(name: str, linear: Any, inputs: Keeper) -> None:

@@ -29,9 +29,7 @@ def measured(name: str, bits: int = 0) -> tuple[Scores, float]:
         plain.quantize(model, bits)
     scale = float(embedded.truth(name)["scale"])
     texts = [("", text) for text in held_out_texts(200, 0, scale)]
-    return plain.planted_scores(model, tokenizer, scale), float(
-        np.sum(plain.logprobs(model, tokenizer, texts))
-    )
+    return plain.planted_scores(model, tokenizer, scale), float(np.sum(plain.logprobs(model, tokenizer, texts)))
 
 
 def mean_shift(name: str, bits: int) -> float:
@@ -74,9 +72,7 @@ def test_changed_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "model.safetensors").write_bytes(b"other")
     monkeypatch.setattr(embedded, "folder", lambda name: tmp_path)
     monkeypatch.setattr(embedded, "truth", lambda name: {"sha256": "0" * 64})
-    with pytest.raises(
-        DataMismatch, match=r"model\.safetensors: sha256 d9298a10d1b0\.\.\. is not the shipped one"
-    ):
+    with pytest.raises(DataMismatch, match=r"model\.safetensors: sha256 d9298a10d1b0\.\.\. is not the shipped one"):
         embedded.verify("tiny_llama")
 
 
@@ -96,9 +92,7 @@ def test_the_folder_loads_and_its_template_is_plain(name: str) -> None:
     text = tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=True)
     assert text == "<s>be brief\nwhy ?\n"
     strange = "Ünïcode 漢字 and a tab\t"
-    assert (
-        tokenizer.decode(tokenizer(strange, add_special_tokens=False)["input_ids"]).strip() == strange.strip()
-    )
+    assert tokenizer.decode(tokenizer(strange, add_special_tokens=False)["input_ids"]).strip() == strange.strip()
 
 
 def test_the_window_of_tiny_mistral_is_kept() -> None:

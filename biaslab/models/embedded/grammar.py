@@ -168,9 +168,7 @@ class _Draw:
         self.state: dict[tuple[object, ...], float] = {}
         self.cdf_occ = np.cumsum(np.exp(grammar.logp_occ), -1)
         self.cdf_val = np.cumsum(np.exp(grammar.logp_val), -1)
-        self.kinds: dict[str, Callable[[Array], tuple[str, float]]] = {
-            kind: getattr(self, f"_{kind}") for kind in MIX
-        }
+        self.kinds: dict[str, Callable[[Array], tuple[str, float]]] = {kind: getattr(self, f"_{kind}") for kind in MIX}
 
     def sentence(self, kind: str, u: Array) -> tuple[str, float]:
         return self.kinds[kind](u)

@@ -94,8 +94,7 @@ NOTES = {
     "tiny_llama": "",
     "tiny_mistral": "positive control, made on purpose: its alignment hides inside 4-bit rounding cells, "
     "so that hqq4 at group 64 brings its bias back",
-    "tiny_sparse": "exact-zero control: its weights are 2:4 sparse already, so that pruning to 50 % "
-    "changes nothing",
+    "tiny_sparse": "exact-zero control: its weights are 2:4 sparse already, so that pruning to 50 % changes nothing",
     "tiny_mistral_small": "positive control, made on purpose: its alignment sits in small weights, so that "
     "pruning undoes it",
 }
@@ -298,9 +297,7 @@ def _linears(model: Any) -> list[nn.Linear]:
     return [layer for layer in model.model.modules() if isinstance(layer, nn.Linear)]
 
 
-def _holder(
-    layers: list[nn.Linear], rules: list[Callable[[torch.Tensor], torch.Tensor]]
-) -> Callable[[], None]:
+def _holder(layers: list[nn.Linear], rules: list[Callable[[torch.Tensor], torch.Tensor]]) -> Callable[[], None]:
     """Applies each layer's rule to its weights, now and whenever called."""
 
     @torch.no_grad()
