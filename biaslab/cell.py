@@ -72,7 +72,7 @@ def cell_spec(
     )
     canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     key = hashlib.sha256(canonical.encode()).hexdigest()[:32]
-    return CellSpec(CellRef(name, info.label, label, key), benchmark, decoding, identity)
+    return CellSpec(CellRef(benchmark.label(), info.label, label, key), benchmark, decoding, identity)
 
 
 def select(items: Sequence[Item], limit: int | None) -> list[Item]:

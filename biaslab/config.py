@@ -188,6 +188,11 @@ def validate(config: Config) -> None:
     for name, accel in config.accel.items():
         if (problem := accel.check()) is not None:
             raise ConfigError(f"accel.{name}.{problem}")
+    for name, benchmark in config.benchmark.items():
+        if (problem := benchmark.check()) is not None:
+            raise ConfigError(f"benchmark.{name}.{problem}")
+        if not LABEL.fullmatch(benchmark.label()):
+            raise ConfigError(f"benchmark.{name}: label {benchmark.label()!r} needs letters, digits and ._+=,()- only")
     if (reason := check_stack(config.accel)) is not None:
         raise ConfigError(f"accel=[{','.join(config.accel)}]: {reason}")
 

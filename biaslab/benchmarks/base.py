@@ -95,6 +95,18 @@ class Benchmark(ABC):
     generates: ClassVar[bool] = False  # asks for free text, so that decoding and repeats matter
     files: ClassVar[tuple[PinnedFile, ...]] = ()  # what must be fetched once
 
+    def label(self) -> str:
+        """Its name in results and reports, of letters, digits and ._+=,()- only.
+
+        A benchmark whose config chooses among sets of data shows the choice here, so that two of them
+        never mix in one folder of results.
+        """
+        return self.name
+
+    def check(self) -> str | None:
+        """What is wrong with the config, beginning with the field ("file=x: ..."), or None. Reads no data."""
+        return None
+
     def unsupported(self, model: ModelInfo) -> str | None:
         """The reason why this benchmark cannot be asked of this model, or None."""
         return None

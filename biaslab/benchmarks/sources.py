@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -20,9 +21,11 @@ CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class PinnedFile:
-    """One file of a public GitHub repository at a commit.
+    r"""One file of a public GitHub repository at a commit.
 
     local : its path below BIASLAB_DATA_DIR and below the cache.
+    sha256 : of its bytes; "" where only the id git gave them is known, and that is checked then.
+    git_blob : sha1 of "blob <size>\0" and the bytes, as the repository's tree has it.
     """
 
     local: str
@@ -31,6 +34,7 @@ class PinnedFile:
     path: str
     sha256: str
     licence: str
+    git_blob: str = ""
 
     @property
     def url(self) -> str:
@@ -69,25 +73,40 @@ def locate(file: PinnedFile) -> Path:
 
 
 def checked(path: Path, file: PinnedFile) -> Path:
-    """`path` itself, if its sha256 is the pinned one; DataMismatch otherwise."""
-    stat = path.stat()
-    found = _sha256(str(path), stat.st_size, stat.st_mtime_ns)
-    if found != file.sha256:
+    """`path` itself, if its bytes are the pinned ones by sha256 or git's id; DataMismatch otherwise."""
+    sha256, git_blob = hashes(path)
+    kind, found, pinned = ("sha256", sha256, file.sha256) if file.sha256 else ("git blob", git_blob, file.git_blob)
+    if found != pinned:
         raise DataMismatch(
-            f"{path}: sha256 {found[:12]}... is not the pinned {file.sha256[:12]}... of {file.repository}"
+            f"{path}: {kind} {found[:12]}... is not the pinned {pinned[:12]}... of {file.repository}"
             f"@{file.commit[:8]}:{file.path}; delete it to fetch it again, or fix BIASLAB_DATA_DIR"
         )
     return path
 
 
-@lru_cache(maxsize=256)
-def _sha256(path: str, size: int, mtime_ns: int) -> str:
-    """Hash of a file's bytes; size and time are there so that a changed file is hashed again."""
+def data_sha256(files: Iterable[PinnedFile]) -> str:
+    """One hash for the checked bytes of several files, in order. Raises as `locate` does."""
     digest = hashlib.sha256()
+    for file in files:
+        digest.update(f"{file.local}\0{hashes(locate(file))[0]}\n".encode())
+    return digest.hexdigest()
+
+
+def hashes(path: Path) -> tuple[str, str]:
+    """The sha256 and the git blob id of a file's bytes."""
+    stat = path.stat()
+    return _hashes(str(path), stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=256)
+def _hashes(path: str, size: int, mtime_ns: int) -> tuple[str, str]:
+    """Size and time are there so that a changed file is hashed again."""
+    sha256, git_blob = hashlib.sha256(), hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
     with open(path, "rb") as handle:
         while chunk := handle.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+            sha256.update(chunk)
+            git_blob.update(chunk)
+    return sha256.hexdigest(), git_blob.hexdigest()
 
 
 def _download(file: PinnedFile, path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from biaslab.benchmarks import sources
-from biaslab.benchmarks.sources import PinnedFile, is_here, locate
+from biaslab.benchmarks.sources import PinnedFile, data_sha256, hashes, is_here, locate
 from biaslab.errors import DataMismatch, DataUnavailable
 
 CONTENT = b"a,b\n1,2\n"
@@ -79,3 +79,33 @@ def test_the_data_folder_comes_first_and_is_checked(tmp_path: Path, monkeypatch:
 
 def test_the_pinned_url_names_the_commit() -> None:
     assert FILE.url == f"https://raw.githubusercontent.com/owner/name/{'c' * 40}/x.csv"
+
+
+def test_a_file_known_by_its_git_id_alone_is_checked_by_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blob = "6bbcd3ee3dc9c2b4ba1d2dcc1a1d6b8b7d5c9f8e"
+    file = PinnedFile("x.csv", "owner/name", "c" * 40, "x.csv", "", "MIT", git_blob=blob)
+    monkeypatch.setenv("BIASLAB_DATA_DIR", str(tmp_path))
+    (tmp_path / "x.csv").write_bytes(b"hello\n")
+    with pytest.raises(DataMismatch, match=r"git blob ce013625030b\.\.\. is not the pinned 6bbcd3ee3dc9"):
+        locate(file)
+    # What `git hash-object` prints for these six bytes.
+    right = PinnedFile("x.csv", "owner/name", "c" * 40, "x.csv", "", "MIT", "ce013625030ba8dba906f756967f9e9ca394464a")
+    assert locate(right) == tmp_path / "x.csv"
+    assert hashes(tmp_path / "x.csv")[0] == hashlib.sha256(b"hello\n").hexdigest()
+
+
+def test_the_hash_of_several_files_changes_with_bytes_and_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("BIASLAB_DATA_DIR", str(tmp_path))
+
+    def pin(name: str, content: bytes) -> PinnedFile:
+        (tmp_path / name).write_bytes(content)
+        return PinnedFile(name, "owner/name", "c" * 40, name, hashlib.sha256(content).hexdigest(), "MIT")
+
+    a, b = pin("a", b"1"), pin("b", b"2")
+    assert data_sha256([a, b]) == data_sha256([a, b]) != data_sha256([b, a])
+    before = data_sha256([a, b])
+    assert data_sha256([pin("a", b"3"), b]) != before
+    with pytest.raises(DataMismatch):
+        data_sha256([a, b])
