@@ -34,6 +34,7 @@ def analyse(results: Path | str, settings: Settings | None = None) -> Study:
     loaded = load(Path(results))
     frames = make_frames(loaded.cells)
     check_named(frames, settings.accels)
+    _check_margins(frames, settings)
     found = [analyse_benchmark(frame, _absent(frame, frames, loaded.missing), settings) for frame in frames]
     found = adjust_over_benchmarks(_titled(found))
     models = {c.model: str(c.content["model"].get("note") or "") for c in loaded.cells}
@@ -58,6 +59,7 @@ def analyse(results: Path | str, settings: Settings | None = None) -> Study:
 
 def check_settings(settings: Settings) -> None:
     """Raise AnalysisError for a setting out of range."""
+    margins = settings.margins
     few = f"at least 1/alpha - 1 ({1 / settings.alpha - 1:.0f})" if settings.alpha else ""
     rules = [
         ("alpha", settings.alpha, 0 < settings.alpha < 0.5, "above 0 and below 0.5"),
@@ -66,12 +68,23 @@ def check_settings(settings: Settings) -> None:
         ("seed", settings.seed, settings.seed >= 0, "at least 0"),
         ("coverage", settings.coverage, 0 <= settings.coverage <= 1, "from 0 to 1"),
         ("perplexity_ratio", settings.perplexity_ratio, settings.perplexity_ratio > 1, "above 1"),
+        ("power", settings.power, settings.alpha < settings.power < 1, "above alpha and below 1"),
+        ("predictable_share", settings.predictable_share, 0 < settings.predictable_share < 1, "above 0 and below 1"),
+        ("floor_quantile", settings.floor_quantile, 0 < settings.floor_quantile < 1, "above 0 and below 1"),
         ("margins.log_odds_sd", settings.margins.log_odds_sd, settings.margins.log_odds_sd > 0, "above 0"),
         ("margins.rate", settings.margins.rate, 0 < settings.margins.rate < 1, "above 0 and below 1"),
+        *((f"margins.by_benchmark.{k}", v, 0 < v < math.inf, "above 0") for k, v in margins.by_benchmark.items()),
     ]
     for name, value, allowed, text in rules:
         if not allowed:  # NaN is allowed by none of the comparisons
             raise AnalysisError(f"{name}={value}: must be {text}")
+
+
+def _check_margins(frames: Sequence[Frame], settings: Settings) -> None:
+    names = list(dict.fromkeys(frame.benchmark for frame in frames))
+    for name in settings.margins.by_benchmark:
+        if name not in names:
+            raise AnalysisError(f"margins.by_benchmark.{name}: no such benchmark here; choose from {', '.join(names)}")
 
 
 def adjust_over_benchmarks(results: Sequence[BenchmarkResult]) -> list[BenchmarkResult]:

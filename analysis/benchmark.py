@@ -32,10 +32,12 @@ def analyse_benchmark(frame: Frame, absent: Sequence[Missing], settings: Setting
     """
     levels = choose_levels(frame, settings.accels)
     marked = marked_arms(frame, settings)
-    floor = noise_floor(frame, levels.placebo)
+    floor = noise_floor(frame, levels.placebo, quantile=settings.floor_quantile)
     means = _means(frame, settings)
     kind = str(frame.meta["score_kind"])
-    margins = {m.model: equivalence_margin(kind, m.item_sd, settings) for m in means if m.accel == BASELINE}
+    margins = {
+        m.model: equivalence_margin(frame.benchmark, kind, m.item_sd, settings) for m in means if m.accel == BASELINE
+    }
     moved = shifts(frame, levels, settings, margins=margins, floor=floor, marked=marked)
     contrasts = differences(frame, levels, settings, margins=margins)
     test = omnibus(frame, levels.grid, settings)

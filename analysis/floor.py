@@ -11,10 +11,10 @@ from analysis.flips import count_flips
 from analysis.frame import Frame
 
 
-def noise_floor(frame: Frame, placebos: Sequence[ArmKey]) -> dict[str, float]:
+def noise_floor(frame: Frame, placebos: Sequence[ArmKey], *, quantile: float = 0.95) -> dict[str, float]:
     """Shift, item shift and flip rate that mean nothing; empty without a placebo that can be paired.
 
-    shift : largest |mean shift| of a placebo. item : 95th percentile of |item shift| over all placebos.
+    shift : largest |mean shift| of a placebo. item : `quantile` of |item shift| over all placebos.
     flip_rate : largest share of items whose outcome a placebo changed.
     """
     shifts = {arm: frame.shift(*arm) for arm in placebos}
@@ -23,6 +23,6 @@ def noise_floor(frame: Frame, placebos: Sequence[ArmKey]) -> dict[str, float]:
         return {}
     return {
         "shift": max(abs(float(values.mean())) for values in there.values()),
-        "item": float(np.quantile(np.abs(np.concatenate(list(there.values()))), 0.95)),
+        "item": float(np.quantile(np.abs(np.concatenate(list(there.values()))), quantile)),
         "flip_rate": max(count_flips(frame, arm).rate for arm in there),
     }

@@ -31,11 +31,15 @@ class CellVerdict:
     needed_clusters: int | None = None
 
 
-def equivalence_margin(score_kind: str, item_sd: float, settings: Settings) -> float:
-    """Margin in the unit of the score; item_sd is that of the model's baseline.
+def equivalence_margin(benchmark: str, score_kind: str, item_sd: float, settings: Settings) -> float:
+    """Margin in the unit of the score: the benchmark's own if it is set, else that of its kind of score.
+
+    item_sd : standard deviation between the items of the model's baseline.
 
     Raises AnalysisError for a kind of score that has no margin.
     """
+    if benchmark in settings.margins.by_benchmark:
+        return settings.margins.by_benchmark[benchmark]
     if score_kind in RELATIVE:
         return settings.margins.log_odds_sd * item_sd
     if score_kind == "rate":

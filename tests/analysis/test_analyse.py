@@ -339,6 +339,13 @@ SETTINGS: list[tuple[Callable[[Settings], Settings], str]] = [
     (lambda s: replace(s, alpha=0.0001), r"n_resamples=999: must be at least 1/alpha - 1 \(9999\)"),
     (lambda s: replace(s, coverage=1.1), "coverage=1.1"),
     (lambda s: replace(s, perplexity_ratio=1.0), "perplexity_ratio=1.0: must be above 1"),
+    (lambda s: replace(s, power=0.05), "power=0.05: must be above alpha and below 1"),
+    (lambda s: replace(s, predictable_share=1.0), "predictable_share=1.0: must be above 0 and below 1"),
+    (lambda s: replace(s, floor_quantile=0.0), "floor_quantile=0.0: must be above 0 and below 1"),
+    (
+        lambda s: replace(s, margins=Margins(by_benchmark={"planted": 0.0})),
+        "margins.by_benchmark.planted=0.0: must be above 0",
+    ),
     (lambda s: replace(s, margins=Margins(rate=0)), "margins.rate=0"),
     (lambda s: replace(s, margins=Margins(log_odds_sd=-1)), "margins.log_odds_sd=-1"),
     (lambda s: replace(s, seed=-1), "seed=-1"),
@@ -386,3 +393,10 @@ def test_the_answer_counts_what_the_tables_hold(tmp_path: Path) -> None:
     assert "the change depends on the model on Planted (p = 0.001) and Planted choices (p = 0.001)" in whole.answer
     only = study(tmp_path / "b", accels=("placebo_batch",))
     assert only.answer.startswith("It cannot be told")
+
+
+def test_a_margin_of_a_benchmark_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    one = replace(FAST, margins=Margins(by_benchmark={"planted": 0.7}))
+    assert {s.margin for s in study(tmp_path, one).benchmarks[0].shifts} == {0.7}
+    with pytest.raises(AnalysisError, match=r"by_benchmark\.crows: no such benchmark here; choose from planted"):
+        study(tmp_path / "b", replace(FAST, margins=Margins(by_benchmark={"crows": 0.1})))

@@ -67,14 +67,14 @@ def test_a_report_that_cannot_be_written(tmp_path: Path) -> None:
 
 
 def test_settings_are_merged_with_their_types() -> None:
-    results, out, settings = parse(
-        ["results=a", "alpha=0.1", "margins.rate=0.05", "accels=[hqq4,wanda50+hqq4]", "n_resamples=199"]
-    )
+    words = ["alpha=0.1", "margins.rate=0.05", "accels=[hqq4,wanda50+hqq4]", "n_resamples=199"]
+    results, out, settings = parse(["results=a", *words, "margins.by_benchmark.bbq=0.3"])
     assert (results, out) == (Path("a"), None)
     assert settings.alpha == 0.1
     assert settings.margins.rate == 0.05
     assert settings.accels == ["hqq4", "wanda50+hqq4"]
     assert settings.n_resamples == 199
+    assert settings.margins.by_benchmark == {"bbq": 0.3}
 
 
 def test_default_folders(tmp_path: Path) -> None:

@@ -109,11 +109,14 @@ def test_clusters_needed_would_settle_it() -> None:
 
 def test_margins_by_kind_of_score() -> None:
     settings = Settings(margins=Margins(log_odds_sd=0.2, rate=0.03))
-    assert equivalence_margin("log-odds", 2.0, settings) == pytest.approx(0.4)
-    assert equivalence_margin("log-prob", 1.0, settings) == pytest.approx(0.2)
-    assert equivalence_margin("rate", 2.0, settings) == 0.03
+    assert equivalence_margin("b", "log-odds", 2.0, settings) == pytest.approx(0.4)
+    assert equivalence_margin("b", "log-prob", 1.0, settings) == pytest.approx(0.2)
+    assert equivalence_margin("b", "rate", 2.0, settings) == 0.03
+    settings.margins.by_benchmark["b"] = 0.5
+    assert equivalence_margin("b", "log-odds", 2.0, settings) == 0.5
+    assert equivalence_margin("other", "log-odds", 2.0, settings) == pytest.approx(0.4)
     with pytest.raises(AnalysisError, match="score_kind 'distance': choose one of log-odds, log-prob, rate"):
-        equivalence_margin("distance", 1.0, settings)
+        equivalence_margin("other", "distance", 1.0, settings)
 
 
 def omnibus(p: float, n_clusters: int = 20, reason: str = "") -> Omnibus:
