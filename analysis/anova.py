@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from analysis import kernel
 from analysis.clusters import Clusters, Floats
 from analysis.contrasts import ArmKey
 from analysis.study import Anova, AnovaRow
@@ -50,13 +51,13 @@ def rm_anova(scores: Floats, grid: Sequence[ArmKey], *, unit: str) -> Anova:
     if len(untestable) == len(SOURCES):
         return Anova(unit, n, reason=_say(untestable))
     try:
-        table, noted = _pingouin(cube)
+        table, noted = _table(cube)
     except ZeroDivisionError:  # pingouin 0.7.0's Mauchly test, with hardly more units than contrasts
         return Anova(unit, n, reason=f"{n} complete {unit} are too few for pingouin's test of sphericity")
     kept = [_row(s, table[s], n) for s in SOURCES if s not in untestable]
     spherical = ", ".join(row.source for row in kept if row.df1 > n - 1)
     few = f"{spherical}: no Mauchly test with fewer {unit} than contrasts" if spherical else ""
-    noted = "" if untestable else noted  # then it warns of what is left out
+    noted = "" if untestable and noted.startswith("pingouin") else noted  # it warns of what is left out
     return Anova(unit, n, kept, "; ".join(filter(None, [_say(untestable), few, noted])))
 
 
@@ -88,6 +89,15 @@ def _say(untestable: dict[str, str]) -> str:
     for source, reason in untestable.items():
         by_reason.setdefault(reason, []).append(source)
     return "; ".join(f"{', '.join(sources)}: {reason}" for reason, sources in by_reason.items())
+
+
+def _table(cube: Floats) -> tuple[dict[str, dict[str, object]], str]:
+    """The table by source, and a note: by pingouin, or in matrix form where its long frame would not fit."""
+    if cube.size < kernel.FROM_CELLS:
+        return _pingouin(cube)
+    rows: list[dict[str, object]] = [dict(row) for row in kernel.rm_anova2(cube)]
+    note = f"{cube.size:,} scores: computed in matrix form (the figures are pingouin's)"
+    return dict(zip(SOURCES, rows, strict=True)), note
 
 
 def _pingouin(cube: Floats) -> tuple[dict[str, dict[str, object]], str]:

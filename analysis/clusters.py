@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -26,12 +27,12 @@ class Clusters:
         """How many items."""
         return len(self.codes)
 
-    @property
+    @cached_property
     def n_clusters(self) -> int:
         """How many clusters."""
         return int(self.codes.max()) + 1 if len(self.codes) else 0
 
-    @property
+    @cached_property
     def sizes(self) -> NDArray[np.intp]:
         """(n_clusters,) items in each cluster."""
         return np.bincount(self.codes, minlength=self.n_clusters)
@@ -45,10 +46,15 @@ class Clusters:
         """Sum of `values` (n_items, ...) within each cluster: (n_clusters, ...)."""
         if not self.n_items:
             return np.zeros((0, *values.shape[1:]))
-        order = np.argsort(self.codes, kind="stable")
-        starts = np.concatenate([[0], np.cumsum(self.sizes)[:-1]])
+        order, starts = self._runs
         out: Floats = np.add.reduceat(values[order], starts, axis=0)
         return out
+
+    @cached_property
+    def _runs(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """The items in order of their clusters, and where each cluster begins."""
+        starts = np.concatenate([[0], np.cumsum(self.sizes)[:-1]])
+        return np.argsort(self.codes, kind="stable"), starts
 
     def means(self, values: Floats) -> Floats:
         """Mean of `values` within each cluster, shaped as `sums`."""

@@ -12,6 +12,7 @@ import math
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analysis.clusters import Clusters, Floats
 from analysis.study import Estimate
@@ -37,8 +38,8 @@ def cluster_mean(values: Floats, clusters: Clusters, *, alpha: float = 0.05) -> 
     >>> round(e.value, 3), round(e.se, 3)   # the standard error of three numbers: 1 / sqrt(3)
     (2.0, 0.577)
     """
-    values, clusters = _there(values, clusters)
-    n, g = clusters.n_items, clusters.n_clusters
+    values, codes = _there(values, clusters)
+    n, g = len(values), int(np.count_nonzero(np.bincount(codes)))
     if n == 0:
         return missing("no item has an answer in every cell of the comparison")
     mean = float(values.mean())
@@ -47,14 +48,15 @@ def cluster_mean(values: Floats, clusters: Clusters, *, alpha: float = 0.05) -> 
     if g == 1:
         alone = missing(f"1 cluster: no error can be given ({n} items)")
         return replace(alone, value=mean, n_items=n, n_clusters=1)
-    residuals = clusters.sums(values - mean)
-    se = math.sqrt(g / (g - 1) * float(residuals @ residuals)) / n
-    if se <= ROUNDING * math.sqrt(float(values @ values) / n):
+    residuals = np.bincount(codes, weights=values - mean)
+    # Sums of squares, not dot products: on a busy machine BLAS threads cost a vector of this length 50 times more.
+    se = math.sqrt(g / (g - 1) * float((residuals**2).sum())) / n
+    if se <= ROUNDING * math.sqrt(float((values**2).sum()) / n):
         return _exact(values, mean, n, g)
-    from scipy.stats import t as student
+    from scipy.special import stdtr
 
-    half = float(student.ppf(1 - alpha / 2, g - 1)) * se
-    p = 2 * float(student.sf(abs(mean) / se, g - 1))
+    half = student_quantile(1 - alpha / 2, g - 1) * se
+    p = 2 * float(stdtr(g - 1, -abs(mean) / se))
     return Estimate(mean, se, mean - half, mean + half, p, n, g)
 
 
@@ -62,10 +64,15 @@ def interval(estimate: Estimate, *, alpha: float) -> tuple[float, float]:
     """The interval of coverage 1 - alpha of an estimate, whatever alpha it was made with."""
     if not math.isfinite(estimate.se) or estimate.n_clusters < 2:
         return math.nan, math.nan
-    from scipy.stats import t as student
-
-    half = float(student.ppf(1 - alpha / 2, estimate.n_clusters - 1)) * estimate.se
+    half = student_quantile(1 - alpha / 2, estimate.n_clusters - 1) * estimate.se
     return estimate.value - half, estimate.value + half
+
+
+def student_quantile(probability: float, df: int) -> float:
+    """Quantile of Student's t; what scipy.stats.t.ppf calls, a hundred times faster for one number."""
+    from scipy.special import stdtrit
+
+    return float(stdtrit(df, probability))
 
 
 def difference_in_differences(shifts: Floats) -> Floats:
@@ -97,14 +104,15 @@ def missing(reason: str) -> Estimate:
     return Estimate(math.nan, math.nan, math.nan, math.nan, math.nan, 0, 0, reason=reason)
 
 
-def _there(values: Floats, clusters: Clusters) -> tuple[Floats, Clusters]:
+def _there(values: Floats, clusters: Clusters) -> tuple[Floats, NDArray[np.intp]]:
+    """The values that are there, and the cluster codes of their items."""
     values = np.asarray(values, dtype=float)
     if values.shape != (clusters.n_items,):
         raise ValueError(f"{values.shape} values for {clusters.n_items} items: give one value an item")
     if np.isinf(values).any():
         raise ValueError("an infinite value has no mean: score it or leave it out as NaN")
     keep = ~np.isnan(values)
-    return (values, clusters) if keep.all() else (values[keep], clusters.take(keep))
+    return (values, clusters.codes) if keep.all() else (values[keep], clusters.codes[keep])
 
 
 def _exact(values: Floats, mean: float, n: int, g: int) -> Estimate:

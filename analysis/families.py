@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analysis.clusters import Floats
 from analysis.contrasts import ArmKey
@@ -17,7 +18,7 @@ from analysis.estimates import cluster_mean, difference_in_differences, missing
 from analysis.flips import count_flips
 from analysis.frame import Frame
 from analysis.levels import Levels
-from analysis.resampling import family_p
+from analysis.resampling import Family, Flips, blocks_p, family_p
 from analysis.settings import Settings
 from analysis.study import CategoryShift, Difference, Estimate, Missing, Shift
 from analysis.verdict import cell_verdict
@@ -83,17 +84,38 @@ def category_shifts(frame: Frame, levels: Levels, settings: Settings) -> tuple[l
     out: list[CategoryShift] = []
     cautions = []
     judged = {*levels.tested, *levels.beside}
+    arms = [arm for arm in frame.arms if arm in judged]
+    shifted = np.column_stack([frame.shift(*arm) for arm in arms]) if arms else np.zeros((len(frame.items), 0))
     for level in ("category", "group"):
         labels = frame.items[level].to_numpy()
         names = sorted(set(labels))
         if len(names) > MOST_NAMES:
             cautions.append(f"{len(names)} names of {level}, more than {MOST_NAMES}: no shifts by {level}.")
         elif len(names) > 1:
-            places = [(arm, name) for arm in frame.arms if arm in judged for name in names]
-            values = [np.where(labels == name, frame.shift(*arm), math.nan) for arm, name in places]
-            for (arm, name), estimate in zip(places, _family(frame, values, settings), strict=True):
-                out.append(CategoryShift(*arm, level, str(name), estimate))
+            masks = [labels == name for name in names]
+            by_name = _by_category(frame, shifted, masks, settings)
+            out += [
+                CategoryShift(*arm, level, str(name), estimates[i])
+                for i, arm in enumerate(arms)
+                for name, estimates in zip(names, by_name, strict=True)
+            ]
     return out, cautions
+
+
+def _by_category(
+    frame: Frame, shifted: Floats, masks: Sequence[NDArray[np.bool_]], settings: Settings
+) -> list[list[Estimate]]:
+    """For each mask (n_items,), the estimates of the columns of `shifted` over its items; one family in all."""
+    blocks = [Family.of(shifted[mask], frame.clusters, mask) for mask in masks]
+    flips = Flips(frame.clusters.n_clusters, n_resamples=settings.n_resamples, rng=np.random.default_rng(settings.seed))
+    found = []
+    for mask, p in zip(masks, blocks_p(blocks, flips), strict=True):
+        clusters = frame.clusters.take(mask)
+        estimates = [
+            cluster_mean(values, clusters, alpha=settings.alpha) for values in np.ascontiguousarray(shifted[mask].T)
+        ]
+        found.append([replace(e, p_adjusted=float(q)) for e, q in zip(estimates, p, strict=True)])
+    return found
 
 
 def _shift(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analysis.clusters import Clusters, Floats, partition
 from analysis.contrasts import BASELINE, ArmKey
@@ -59,7 +61,7 @@ class Frame:
         rest = [a for _, a in self.cells if a != BASELINE]
         return list(dict.fromkeys([BASELINE, *rest]))
 
-    @property
+    @cached_property
     def clusters(self) -> Clusters:
         """The partition of all items."""
         return partition(self.items["cluster"].tolist())
@@ -104,21 +106,35 @@ def make_frames(cells: Iterable[Cell]) -> list[Frame]:
     return [_make_frame(*place, arms) for place, arms in groups.items()]
 
 
+@dataclass(frozen=True)
+class _Arm:
+    """What is kept of an arm's records: one row an item, in the order of `labels`."""
+
+    labels: pd.DataFrame  # index item; columns cluster, category, group
+    score: Floats
+    outcome: NDArray[np.object_]
+    truth: Floats
+    repeat_sd: float
+    coverage: Coverage
+
+
 def _make_frame(benchmark: str, decoding: str, pool: str, cells: dict[ArmKey, list[Cell]]) -> Frame:
     import pandas as pd
 
-    parts = {arm: _read_arm(replicates) for arm, replicates in cells.items()}
-    items = _items(parts)
-    scores = {arm: _mean_scores(part) for arm, part in parts.items()}
-    outcomes = {arm: _modal(part) for arm, part in parts.items()}
-    truth: dict[str, pd.Series[Any]] = {}
-    for (model, _), part in parts.items():
-        truth.setdefault(model, part.drop_duplicates("item").set_index("item")["truth"])
+    arms: dict[ArmKey, _Arm] = {}
+    for arm, replicates in cells.items():
+        arms[arm] = _summary(arm, _read_arm(replicates), [known.labels for known in arms.values()])
+    items = _items(arms)
+    distinct = {id(a.labels): a.labels.index for a in arms.values()}
+    rows = {key: index.get_indexer(items.index) for key, index in distinct.items()}
+    truth: dict[str, Floats] = {}
+    for (model, _), a in arms.items():
+        truth.setdefault(model, _aligned(a.truth, rows[id(a.labels)], math.nan))
     columns = pd.MultiIndex.from_tuples(list(cells), names=["model", "accel"])
 
-    def table(by_arm: Mapping[ArmKey, pd.Series[Any]]) -> pd.DataFrame:
-        aligned = {arm: s.reindex(items.index) for arm, s in by_arm.items()}
-        return pd.DataFrame(aligned).set_axis(columns, axis=1)
+    def table(by_arm: Mapping[ArmKey, NDArray[Any]], absent: Any) -> pd.DataFrame:
+        aligned = {k: _aligned(v, rows[id(arms[k].labels)], absent) for k, v in by_arm.items()}
+        return pd.DataFrame(aligned, index=items.index).set_axis(columns, axis=1)
 
     return Frame(
         benchmark,
@@ -126,12 +142,44 @@ def _make_frame(benchmark: str, decoding: str, pool: str, cells: dict[ArmKey, li
         pool,
         cells,
         items,
-        table(scores),
-        table(outcomes).fillna(""),
-        pd.DataFrame({model: s.reindex(items.index) for model, s in truth.items()}),
-        {arm: _repeat_sd(part) for arm, part in parts.items()},
-        {arm: _coverage(arm, part) for arm, part in parts.items()},
+        table({k: a.score for k, a in arms.items()}, math.nan),
+        table({k: a.outcome for k, a in arms.items()}, ""),
+        pd.DataFrame(truth, index=items.index),
+        {k: a.repeat_sd for k, a in arms.items()},
+        {k: a.coverage for k, a in arms.items()},
     )
+
+
+def _summary(arm: ArmKey, part: pd.DataFrame, known: Sequence[pd.DataFrame]) -> _Arm:
+    """The arm's items; `labels` is the very object of an earlier arm that has the same items in the same order.
+
+    Arms of one benchmark nearly always do, and comparing two of them costs a tenth of sorting them again.
+    """
+    once = bool(part["item"].is_unique)
+    unique = part if once else part.drop_duplicates("item")
+    labels = unique.set_index("item")[["cluster", "category", "group"]].astype(str)
+    labels = next((k for k in known[-1:] if k.index.equals(labels.index) and k.equals(labels)), labels)
+    if once:
+        score, outcome = part["score"].to_numpy(dtype=float), part["outcome"].astype(str).to_numpy(dtype=object)
+    else:
+        score = part.groupby("item")["score"].mean().reindex(labels.index).to_numpy(dtype=float)
+        outcome = _modal(part).reindex(labels.index).to_numpy(dtype=object)
+    share = float(part["score"].notna().mean())
+    return _Arm(
+        labels,
+        score,
+        outcome,
+        unique["truth"].to_numpy(dtype=float),
+        math.nan if once else _repeat_sd(part),
+        _coverage(arm, score, outcome, share),
+    )
+
+
+def _aligned(values: NDArray[Any], rows: NDArray[np.intp], absent: Any) -> NDArray[Any]:
+    """`values` at `rows`, `absent` where the row is -1."""
+    out = values[rows]
+    out[rows < 0] = absent
+    return out
 
 
 def _read_arm(replicates: Iterable[Cell]) -> pd.DataFrame:
@@ -139,19 +187,19 @@ def _read_arm(replicates: Iterable[Cell]) -> pd.DataFrame:
     import pandas as pd
 
     parts = [read_records(cell).assign(replicate=i) for i, cell in enumerate(replicates)]
-    return pd.concat(parts, ignore_index=True)
+    return pd.concat(parts, ignore_index=True) if len(parts) > 1 else parts[0]
 
 
-def _items(parts: Mapping[ArmKey, pd.DataFrame]) -> pd.DataFrame:
+def _items(arms: Mapping[ArmKey, _Arm]) -> pd.DataFrame:
     import pandas as pd
 
+    distinct = {id(a.labels): (arm, a.labels) for arm, a in reversed(arms.items())}
+    every = pd.concat([labels.assign(arm=" ".join(arm)) for arm, labels in reversed(distinct.values())]).reset_index()
     columns = ["item", "cluster", "category", "group"]
-    every = pd.concat([p[columns].assign(arm=" ".join(arm)) for arm, p in parts.items()])
-    every = every.astype({c: str for c in columns})
     unique = every.drop_duplicates(columns)
     twice = unique.duplicated("item", keep=False)
     if twice.any():
-        rows = unique[twice].sort_values("item").iloc[:2]
+        rows = unique[twice].sort_values("item", kind="stable").iloc[:2]
         column = next(c for c in columns[1:] if rows[c].iloc[0] != rows[c].iloc[1])
         a, b = rows[column]
         first, second = rows["arm"]
@@ -162,17 +210,8 @@ def _items(parts: Mapping[ArmKey, pd.DataFrame]) -> pd.DataFrame:
     return unique.set_index("item")[columns[1:]].sort_index()
 
 
-def _mean_scores(part: pd.DataFrame) -> pd.Series[float]:
-    """The mean score of each item over the repeats that have an answer."""
-    if not part["item"].duplicated().any():
-        return part.set_index("item")["score"]
-    return part.groupby("item")["score"].mean()
-
-
 def _modal(part: pd.DataFrame) -> pd.Series[str]:
     """The most frequent outcome of each item."""
-    if not part["item"].duplicated().any():
-        return part.set_index("item")["outcome"].astype(str)
     counts = part.groupby(["item", "outcome"]).size().rename("n").reset_index()
     counts = counts.sort_values(["item", "n", "outcome"], ascending=[True, False, True])
     return counts.drop_duplicates("item").set_index("item")["outcome"].astype(str)
@@ -180,16 +219,12 @@ def _modal(part: pd.DataFrame) -> pd.Series[str]:
 
 def _repeat_sd(part: pd.DataFrame) -> float:
     """Pooled standard deviation between the repeats of one item: sqrt of the mean within-item variance."""
-    if not part["item"].duplicated().any():
-        return math.nan
     return math.sqrt(float(part.groupby("item")["score"].var().mean()))
 
 
-def _coverage(arm: ArmKey, part: pd.DataFrame) -> Coverage:
+def _coverage(arm: ArmKey, score: Floats, outcome: NDArray[np.object_], share: float) -> Coverage:
     """Counts of items: valid with at least one answer, else by the most frequent reason for having none."""
-    answered = _mean_scores(part).notna()
-    reasons = _modal(part[part["item"].isin(answered.index[~answered])]).value_counts()
-    refused, unparsed, too_long = (int(reasons.get(reason, 0)) for reason in NO_ANSWER)
-    share = float(part["score"].notna().mean())
-    n, n_valid = len(answered), int(answered.sum())
-    return Coverage(*arm, n, n_valid, refused, unparsed, too_long, valid=True, share=share)
+    unanswered = np.isnan(score)
+    reasons = [int((outcome[unanswered] == reason).sum()) for reason in NO_ANSWER]
+    n_valid = int(np.count_nonzero(~unanswered))
+    return Coverage(*arm, len(score), n_valid, *reasons, valid=True, share=share)

@@ -279,8 +279,9 @@ def _check_records(frame: pd.DataFrame, path: Path) -> None:
         empty = frame[column].isna() | (frame[column].astype(str) == "")
         if empty.any():
             raise AnalysisError(f"{path}: row {int(empty.to_numpy().argmax())} has no {column}")
+    key = ["item", "repeat"] if (frame["repeat"] != frame["repeat"].iloc[0]).any() else ["item"]
     wrong = {
-        "item {item} occurs twice in repeat {repeat}": frame.duplicated(["item", "repeat"]),
+        "item {item} occurs twice in repeat {repeat}": frame.duplicated(key),
         "item {item} has an infinite score": np.isinf(frame["score"]),
         "item {item} has score {score} but outcome {outcome!r}": (
             frame["score"].isna() != frame["outcome"].isin(NO_ANSWER)

@@ -62,9 +62,11 @@ def _classic(results: Sequence[BenchmarkResult]) -> str:
     units = list(dict.fromkeys(t.unit for r in results for t in r.anova if t.rows))
     if not units:
         return ""
+    large = [t.unit for r in results for t in r.anova if "matrix form" in t.reason]
+    instead = f" (of {listing(list(dict.fromkeys(large)))}, a large table, in matrix form)" if large else ""
     return (
         "Two-way repeated-measures ANOVA (model x accel, Greenhouse-Geisser corrected) was run by pingouin "
-        f"{version('pingouin')} on {listing(units)}; it takes these as independent and gives no verdict."
+        f"{version('pingouin')}{instead} on {listing(units)}; it takes these as independent and gives no verdict."
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from analysis.clusters import Clusters, Floats
+from analysis.estimates import student_quantile
 from analysis.frame import Frame
 from analysis.study import Recovery
 
@@ -30,18 +31,16 @@ def cluster_slope(x: Floats, y: Floats, clusters: Clusters, *, alpha: float = 0.
     """
     n, g = len(x), clusters.n_clusters
     centred = x - x.mean() if n else x
-    spread = float(centred @ centred)
-    if n < 3 or spread <= 1e-24 * float(x @ x):
+    spread = float((centred**2).sum())
+    if n < 3 or spread <= 1e-24 * float((x**2).sum()):
         return Slope(math.nan, math.nan, math.nan, math.nan)
-    slope = float(centred @ y) / spread
+    slope = float((centred * y).sum()) / spread
     if g < 2:
         return Slope(slope, math.nan, math.nan, math.nan)
-    from scipy.stats import t as student
-
     residual = y - y.mean() - slope * centred
     scores = clusters.sums(centred * residual)
-    se = math.sqrt(g / (g - 1) * (n - 1) / (n - 2) * float(scores @ scores)) / spread
-    half = float(student.ppf(1 - alpha / 2, g - 1)) * se
+    se = math.sqrt(g / (g - 1) * (n - 1) / (n - 2) * float((scores**2).sum())) / spread
+    half = student_quantile(1 - alpha / 2, g - 1) * se
     return Slope(slope, slope - half, slope + half, se)
 
 
@@ -94,8 +93,8 @@ def _pearson(x: Floats, y: Floats) -> float:
     if len(x) < 3:
         return math.nan
     a, b = x - x.mean(), y - y.mean()
-    norm = math.sqrt(float(a @ a) * float(b @ b))
-    return float(a @ b) / norm if norm > 0 else math.nan
+    norm = math.sqrt(float((a**2).sum()) * float((b**2).sum()))
+    return float((a * b).sum()) / norm if norm > 0 else math.nan
 
 
 def _mean(values: Floats) -> float:

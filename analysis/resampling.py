@@ -9,17 +9,18 @@ doi:10.2202/1544-6115.1585); when few clusters make it cheap, all patterns are e
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from analysis.clusters import Clusters, Floats
 from analysis.study import Omnibus
 
 EXACT_UP_TO = 2**14  # sign patterns; flipping all clusters at once changes no statistic, so 2**(G - 1)
 TIES = 1e-10  # two statistics closer than this are equal: the order of a sum must not decide
-BATCH_CELLS = 2**22  # signs held at once
+BATCH_CELLS = 2**23  # signs held at once: 64 MB
 
 
 @dataclass(frozen=True)
@@ -27,25 +28,42 @@ class Family:
     """Sums of a family of contrasts by cluster, each contrast over the items where it is there.
 
     sums, counts : (n_clusters, k): sum of the contrast, and number of its items, in each cluster.
+    rows : the clusters they are about, where the contrasts live in some of all clusters only; None for all.
     """
 
     sums: Floats
     counts: Floats
+    rows: NDArray[np.intp] | None = None
 
     @classmethod
-    def of(cls, values: Floats, clusters: Clusters) -> Family:
-        """From item values (n_items, k); NaN means that the item has no such contrast."""
+    def of(cls, values: Floats, clusters: Clusters, keep: NDArray[np.bool_] | None = None) -> Family:
+        """From item values (n_items, k); NaN means that the item has no such contrast.
+
+        keep : (all items,) the items that `values` is about, where it is about some of them only.
+        """
+        rows = None if keep is None else np.unique(clusters.codes[keep])
+        clusters = clusters if keep is None else clusters.take(keep)
         there = ~np.isnan(values)
-        return cls(clusters.sums(np.where(there, values, 0.0)), clusters.sums(there.astype(float)))
+        return cls(clusters.sums(np.where(there, values, 0.0)), clusters.sums(there.astype(float)), rows)
+
+    @property
+    def testable(self) -> NDArray[np.bool_]:
+        """(k,) whether a contrast has items in at least 2 clusters."""
+        return np.asarray((self.counts > 0).sum(axis=0) > 1)
 
     def abs_t(self, signs: Floats) -> Floats:
         """|cluster-robust t| of every contrast (b, k) under each row of `signs` (b, n_clusters).
 
         A contrast with no variance between clusters has |t| 0 if it is 0 and infinity otherwise.
         """
+        signs = signs if self.rows is None else signs[:, self.rows]
         total = signs @ self.sums
-        alone = self.counts.max(initial=0) <= 1  # then the two products are the same
-        crossed = total if alone else signs @ (self.counts * self.sums)
+        size = self.counts.max(axis=0, initial=0)
+        equal = bool(((self.counts == size) | (self.counts == 0)).all())  # then one product gives both
+        return self.abs_t_of(total, total * size if equal else signs @ (self.counts * self.sums))
+
+    def abs_t_of(self, total: Floats, crossed: Floats) -> Floats:
+        """As `abs_t`, from the signed sums of the contrasts, and those weighted by the items of each cluster."""
         n, squares = self.counts.sum(axis=0), (self.sums**2).sum(axis=0)
         g = (self.counts > 0).sum(axis=0)
         with np.errstate(divide="ignore", invalid="ignore"):
@@ -73,13 +91,27 @@ def family_p(
     """
     if values.shape[1] == 0:
         return np.zeros(0)
-    family = Family.of(values, clusters)
-    testable = (family.counts > 0).sum(axis=0) > 1
     flips = Flips(clusters.n_clusters, n_resamples=n_resamples, rng=rng)
-    observed = family.abs_t(np.ones((1, clusters.n_clusters)))[0]
-    largest = np.concatenate([family.abs_t(signs).max(axis=1) for signs in flips.batches(batch)])
-    p = (largest[:, None] >= observed * (1 - TIES)).mean(axis=0)
-    out: Floats = np.where(testable, p, math.nan)
+    return blocks_p([Family.of(values, clusters)], flips, batch=batch)[0]
+
+
+def blocks_p(blocks: Sequence[Family], flips: Flips, *, batch: int | None = None) -> list[Floats]:
+    """Max-|t| adjusted p of every contrast of one family that comes in blocks, each over clusters of its own.
+
+    Categories of a benchmark are such blocks: flipping all clusters in each of them would cost as many times
+    more as there are categories, and give the same figures.
+    """
+    first = np.ones((1, flips.n_clusters))
+    observed = [block.abs_t(first)[0] for block in blocks]
+    largest = [
+        np.max([block.abs_t(signs).max(axis=1, initial=0.0) for block in blocks], axis=0)
+        for signs in flips.batches(batch)
+    ]
+    ordered = np.sort(np.concatenate(largest))
+    out = []
+    for block, t in zip(blocks, observed, strict=True):
+        p = 1 - np.searchsorted(ordered, t * (1 - TIES), side="left") / len(ordered)
+        out.append(np.where(block.testable, p, math.nan))
     return out
 
 
@@ -180,15 +212,36 @@ def _statistics(contrasts: Floats, differences: Floats, clusters: Clusters, flip
     """(patterns, 2 or 3): sum of squares, max |t|, and the Hotelling-type form where it is taken."""
     sums = clusters.sums(contrasts)
     family = Family.of(differences, clusters)
-    left, size, _ = np.linalg.svd(sums, full_matrices=False)
-    left = left[:, size > 1e-10 * size[0]]  # T'(S'S)^+T = |signs' left|^2
+    _, size, right = np.linalg.svd(sums, full_matrices=False)
+    kept = size > 1e-10 * size[0]
+    whiten = right[kept].T / size[kept]  # T'(S'S)^+T = |T' whiten|^2
+    mixing = _mixing(sums, family.sums)
+    weights = clusters.sizes[:, None].astype(float)
+    equal = len(np.unique(weights)) == 1
     rows = []
     for signs in flips.batches(batch):
-        parts = [((signs @ sums) ** 2).sum(axis=1), family.abs_t(signs).max(axis=1, initial=0.0)]
+        total = signs @ sums
+        if mixing is None:
+            t = family.abs_t(signs)
+        else:
+            crossed = total * weights[0] if equal else signs @ (weights * sums)
+            t = family.abs_t_of(total @ mixing, crossed @ mixing)
+        parts = [(total**2).sum(axis=1), t.max(axis=1, initial=0.0)]
         if clusters.n_clusters > 2 * contrasts.shape[1]:
-            parts.append(((signs @ left) ** 2).sum(axis=1))
+            parts.append(((total @ whiten) ** 2).sum(axis=1))
         rows.append(np.column_stack(parts))
     return np.vstack(rows)
+
+
+def _mixing(sums: Floats, differences: Floats) -> Floats | None:
+    """The matrix (k, j) that turns contrasts into differences, None if they are no combination of them.
+
+    Difference-in-differences lie in the interaction space, so their flips come from those of the contrasts,
+    and the product of all signs with all clusters, the cost of the test, is taken once.
+    """
+    mixing: Floats = np.linalg.lstsq(sums, differences, rcond=None)[0]
+    off = np.abs(sums @ mixing - differences).max(initial=0.0)
+    return mixing if off <= TIES * np.abs(differences).max(initial=0.0) else None
 
 
 def _p_within(statistic: Floats) -> Floats:
