@@ -193,8 +193,10 @@ def _read_arm(replicates: Iterable[Cell]) -> pd.DataFrame:
 def _items(arms: Mapping[ArmKey, _Arm]) -> pd.DataFrame:
     import pandas as pd
 
-    distinct = {id(a.labels): (arm, a.labels) for arm, a in reversed(arms.items())}
-    every = pd.concat([labels.assign(arm=" ".join(arm)) for arm, labels in reversed(distinct.values())]).reset_index()
+    distinct: dict[int, tuple[ArmKey, pd.DataFrame]] = {}
+    for arm, a in arms.items():
+        distinct.setdefault(id(a.labels), (arm, a.labels))
+    every = pd.concat([labels.assign(arm=" ".join(arm)) for arm, labels in distinct.values()]).reset_index()
     columns = ["item", "cluster", "category", "group"]
     unique = every.drop_duplicates(columns)
     twice = unique.duplicated("item", keep=False)
@@ -207,7 +209,8 @@ def _items(arms: Mapping[ArmKey, _Arm]) -> pd.DataFrame:
             f"item {rows['item'].iloc[0]}: its {column} is {a!r} in {first} and {b!r} in {second}; "
             "items with one id must be one item: run the older cells again"
         )
-    return unique.set_index("item")[columns[1:]].sort_index()
+    items: pd.DataFrame = unique.set_index("item")[columns[1:]].sort_index()
+    return items
 
 
 def _modal(part: pd.DataFrame) -> pd.Series[str]:
@@ -225,6 +228,6 @@ def _repeat_sd(part: pd.DataFrame) -> float:
 def _coverage(arm: ArmKey, score: Floats, outcome: NDArray[np.object_], share: float) -> Coverage:
     """Counts of items: valid with at least one answer, else by the most frequent reason for having none."""
     unanswered = np.isnan(score)
-    reasons = [int((outcome[unanswered] == reason).sum()) for reason in NO_ANSWER]
+    refused, unparsed, too_long = (int((outcome[unanswered] == reason).sum()) for reason in NO_ANSWER)
     n_valid = int(np.count_nonzero(~unanswered))
-    return Coverage(*arm, len(score), n_valid, *reasons, valid=True, share=share)
+    return Coverage(*arm, len(score), n_valid, refused, unparsed, too_long, valid=True, share=share)

@@ -239,7 +239,7 @@ def _mixing(sums: Floats, differences: Floats) -> Floats | None:
     Difference-in-differences lie in the interaction space, so their flips come from those of the contrasts,
     and the product of all signs with all clusters, the cost of the test, is taken once.
     """
-    mixing: Floats = np.linalg.lstsq(sums, differences, rcond=None)[0]
+    mixing: Floats = np.asarray(np.linalg.lstsq(sums, differences, rcond=None)[0], dtype=np.float64)
     off = np.abs(sums @ mixing - differences).max(initial=0.0)
     return mixing if off <= TIES * np.abs(differences).max(initial=0.0) else None
 
