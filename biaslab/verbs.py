@@ -1,4 +1,7 @@
-"""The verbs of `python -m biaslab`: `list` what there is, `status` of a sweep. Each returns an exit code."""
+"""The verbs of `python -m biaslab`: `list` what there is, `status` of a sweep, `data` files of the benchmarks.
+
+Each returns an exit code.
+"""
 
 from __future__ import annotations
 
@@ -93,7 +96,7 @@ def _benchmark(name: str, path: Path) -> tuple[str, str]:
     from biaslab.benchmarks.sources import is_here
 
     benchmark = load_choice(path)
-    meta = benchmark.meta
+    meta = benchmark.description()
     absent = [file for file in benchmark.files if not is_here(file)]
     fetched = f"; fetched on first use from {absent[0].url}" if absent else ""
     return "", f"{meta.title}: {meta.formula}{fetched}"
@@ -149,4 +152,11 @@ def _sweep_folder(argv: Sequence[str]) -> Path:
     return found[-1].parent
 
 
-VERBS: dict[str, Callable[[Sequence[str]], int]] = {"list": list_choices, "status": status}
+def data(argv: Sequence[str]) -> int:
+    """Fetch, verify or locate the files of benchmarks."""
+    from biaslab.datafiles import main as run
+
+    return run(argv)
+
+
+VERBS: dict[str, Callable[[Sequence[str]], int]] = {"list": list_choices, "status": status, "data": data}

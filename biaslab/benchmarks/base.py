@@ -74,7 +74,15 @@ NO_ANSWER = ("refused", "unparsed", "too_long")
 
 @dataclass(frozen=True)
 class Metric:
-    """A published aggregate of a cell. value is NaN with a `reason` when it cannot be given honestly."""
+    """A published aggregate of a cell. value is NaN with a `reason` when it cannot be given honestly.
+
+    n : records with an answer that it rests on; n_refused, n_unparsed, n_too_long : those without one.
+    null : what a model without bias would get from noise alone (NaN: not a range, so 0 is its own null).
+    corrected : the estimate with that noise taken out, in its own unit, with its interval.
+    boot_low, boot_high : percentile interval of a cluster bootstrap, for estimates that are not smooth.
+    leave_one_out : cluster -> the estimate without that cluster, where the aggregate is no mean of items.
+        The delete-cluster jackknife's pseudo-value is G * value - (G - 1) * leave_one_out[cluster].
+    """
 
     value: float
     ci_low: float = math.nan
@@ -83,6 +91,16 @@ class Metric:
     n_clusters: int = 0
     unit: str = ""
     reason: str = ""
+    n_refused: int = 0
+    n_unparsed: int = 0
+    n_too_long: int = 0
+    null: float = math.nan
+    corrected: float = math.nan
+    corrected_low: float = math.nan
+    corrected_high: float = math.nan
+    boot_low: float = math.nan
+    boot_high: float = math.nan
+    leave_one_out: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass
@@ -111,6 +129,10 @@ class Benchmark(ABC):
         """The reason why this benchmark cannot be asked of this model, or None."""
         return None
 
+    def description(self) -> Meta:
+        """`meta` as it is true of this configuration: a variant or other data must not pass for the original."""
+        return self.meta
+
     def data_sha256(self) -> str:
         """Hash of the data behind the items ("" for none): part of a cell's key. Raises DataUnavailable."""
         return ""
@@ -118,6 +140,13 @@ class Benchmark(ABC):
     @abstractmethod
     def items(self, model: ModelInfo) -> Sequence[Item]:
         """All items in a fixed order with unique ids; `model` only supplies the planted truth, if any."""
+
+    def references(self, items: Sequence[Item], limit: int | None) -> Sequence[Item]:
+        """What must be asked beside `items` because their scores are contrasts with it; no items themselves.
+
+        limit : at most about so many, spread evenly; None for all.
+        """
+        return ()
 
     @abstractmethod
     def requests(self, item: Item) -> Sequence[Request]:
@@ -127,12 +156,20 @@ class Benchmark(ABC):
     def score(self, item: Item, responses: Sequence[Response]) -> Record:
         """The item's record from the responses to its requests, in the same order. Pure."""
 
+    def contrast(self, records: pd.DataFrame) -> pd.DataFrame:
+        """The records with scores that need other records' answers filled in; only used with `references`.
+
+        records : as in `metrics`, with a column `reference` that is True for rows of `references`.
+        """
+        return records
+
     @abstractmethod
     def metrics(self, records: pd.DataFrame) -> Mapping[str, Metric]:
         """Published aggregates of a cell.
 
         records : columns of biaslab.results.schema.RECORD_COLUMNS, `detail` as dicts, one row per item
-            and repeat; rows without an answer have score NaN and are counted, not dropped silently.
+            and repeat; rows without an answer have score NaN and are counted, not dropped silently. Rows of
+            `references` are among them, marked by a column `reference`.
         """
 
     @classmethod

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from biaslab.benchmarks.base import Metric
+from biaslab.benchmarks.base import NO_ANSWER, Metric
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,10 +17,18 @@ COVERAGE = 0.8
 LEVEL = 0.95
 
 
-def cluster_mean(values: pd.Series, clusters: pd.Series, *, unit: str = "", coverage: float = COVERAGE) -> Metric:
+def cluster_mean(
+    values: pd.Series,
+    clusters: pd.Series,
+    *,
+    unit: str = "",
+    coverage: float = COVERAGE,
+    outcomes: pd.Series | None = None,
+) -> Metric:
     """Mean of the values that are there, with a 95 % interval robust to clusters.
 
-    values : float, NaN where there is no answer. clusters : label of each value's cluster.
+    values : float, NaN where there is no answer. clusters : label of each value's cluster. outcomes : of the
+    same records, to count the answers that are missing by their reason.
     The standard error is that of a regression on a constant with clustered covariance and the usual small-
     sample factor (Cameron & Miller 2015, doi:10.3368/jhr.50.2.317, eq. 11-12); t with G - 1 df. One cluster
     gives no interval; under `coverage` there is no value, and the reason says so.
@@ -28,14 +36,44 @@ def cluster_mean(values: pd.Series, clusters: pd.Series, *, unit: str = "", cove
     valid = values.notna().to_numpy()
     n = int(valid.sum())
     n_clusters = int(clusters[valid].nunique())
+    counts = count_outcomes(outcomes)
     if reason := uncovered(values, coverage):
-        return Metric(math.nan, n=n, n_clusters=n_clusters, unit=unit, reason=reason)
+        return Metric(math.nan, n=n, n_clusters=n_clusters, unit=unit, reason=reason, **counts)
     x = values.to_numpy(dtype=float)[valid]
     mean = float(x.mean())
     if n_clusters < 2:
-        return Metric(mean, n=n, n_clusters=n_clusters, unit=unit, reason="one cluster: no interval")
+        return Metric(mean, n=n, n_clusters=n_clusters, unit=unit, reason="one cluster: no interval", **counts)
     half = t_quantile(n_clusters - 1) * _cluster_se(x - mean, clusters[valid].to_numpy())
-    return Metric(mean, mean - half, mean + half, n, n_clusters, unit)
+    return Metric(mean, mean - half, mean + half, n, n_clusters, unit, **counts)
+
+
+def count_outcomes(outcomes: pd.Series | None) -> dict[str, int]:
+    """How many records have no answer, by reason, as the fields of a Metric."""
+    if outcomes is None:
+        return {}
+    return {f"n_{reason}": int((outcomes == reason).sum()) for reason in NO_ANSWER}
+
+
+def from_detail(records: pd.DataFrame, key: str) -> pd.Series:
+    """One number of every record's `detail`, NaN where it is not there."""
+    import pandas as pd
+
+    return pd.Series([detail.get(key, math.nan) for detail in records["detail"]], index=records.index, dtype=float)
+
+
+def answer_rates(records: pd.DataFrame) -> dict[str, Metric]:
+    """What a mean score must stand beside: the rates of refusals and unparsable answers, and repetition.
+
+    repetition : share of an answer's three-word sequences that it has said before (biaslab.benchmarks.parsing),
+    over the records whose detail has it.
+    """
+    clusters = records["cluster"]
+    rates = {
+        "refusal_rate": records["refused"].astype(float),
+        "unparsed_rate": (records["outcome"] == "unparsed").astype(float),
+        "repetition_rate": from_detail(records, "repetition"),
+    }
+    return {name: cluster_mean(rate, clusters, unit="share", coverage=0.0) for name, rate in rates.items()}
 
 
 def slope(truth: pd.Series, score: pd.Series, clusters: pd.Series, *, unit: str = "") -> Metric:

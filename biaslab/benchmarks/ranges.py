@@ -1,0 +1,195 @@
+"""Aggregates that are no means of items (max - min, Gini): what noise alone gives them, and their errors.
+
+A range grows with noise: groups that do not differ at all still get different means from finitely many
+answers. So each stands beside `null`, its value when the groups' names are shuffled, and `corrected`,
+sqrt(max(0, value^2 - mean square of the shuffled values)): noise and true differences add in squares for
+two groups and nearly so for more. Intervals are the delete-cluster jackknife's (Efron & Stein 1981,
+doi:10.1214/aos/1176345462), t with G - 1 df; a percentile cluster bootstrap stands beside it, because
+neither a maximum nor a median is smooth.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from biaslab.benchmarks.base import Metric
+from biaslab.benchmarks.metrics import count_outcomes, t_quantile, uncovered
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Floats = NDArray[np.float64]
+#: Weights of the clusters, (draws, clusters) -> the estimate under each, (draws,).
+Estimator = Callable[[Floats], Floats]
+
+N_NULL = 200
+N_BOOT = 500
+CHUNK = 128
+TIE = "two groups are too close to call which is the extreme one: do not trust the interval"
+
+
+def resampled(estimate: Estimator, clusters: Sequence[str], nulls: Floats, *, unit: str) -> Metric:
+    """The estimate at equal weights with its jackknife and bootstrap, and its companion values.
+
+    clusters : unique labels, in the order of the weights. nulls : the estimate in shuffled data.
+    """
+    size = len(clusters)
+    (value,) = estimate(np.ones((1, size)))
+    null = float(np.mean(nulls)) if len(nulls) else math.nan
+    noise = float(np.mean(np.square(nulls))) if len(nulls) else math.nan
+    found = Metric(float(value), unit=unit, n_clusters=size, null=null, corrected=_corrected(float(value), noise))
+    if size < 2:
+        return replace(found, reason="one cluster: no interval")
+    left_out = _in_chunks(estimate, size, lambda rows: 1.0 - np.eye(size)[rows])
+    low, high = _interval(float(value), left_out)
+    less = np.array([_corrected(x, noise) for x in left_out])
+    c_low, c_high = _interval(found.corrected, less)
+    rng = np.random.default_rng(0)
+    draws = rng.multinomial(size, np.full(size, 1 / size), N_BOOT).astype(float)
+    boot = _in_chunks(estimate, N_BOOT, lambda rows: draws[rows])
+    boot = boot[np.isfinite(boot)]
+    b_low, b_high = np.quantile(boot, [0.025, 0.975]) if len(boot) else (math.nan, math.nan)
+    return replace(
+        found,
+        ci_low=low,
+        ci_high=high,
+        corrected_low=c_low,
+        corrected_high=c_high,
+        boot_low=float(b_low),
+        boot_high=float(b_high),
+        leave_one_out=dict(zip(clusters, map(float, left_out), strict=True)),
+    )
+
+
+@dataclass(frozen=True)
+class GroupTotals:
+    """Sums and counts of values by cluster and group, both (clusters, groups)."""
+
+    sums: Floats
+    counts: Floats
+
+    def means(self, weights: Floats) -> Floats:
+        """Mean of each group under each draw of weights, (draws, groups); NaN where a group is empty."""
+        counts = weights @ self.counts
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.where(counts > 0, (weights @ self.sums) / counts, math.nan)
+
+    def spread(self, weights: Floats) -> Floats:
+        """Largest minus smallest group mean; NaN where fewer than two groups have values."""
+        means = self.means(weights)
+        some = np.isfinite(means).sum(1) >= 2
+        low = np.where(np.isfinite(means), means, np.inf).min(1)
+        high = np.where(np.isfinite(means), means, -np.inf).max(1)
+        return np.where(some, high - low, math.nan)
+
+    def ties(self) -> bool:
+        """Whether leaving out one cluster changes which group is highest or lowest."""
+        size = len(self.sums)
+        means = self.means(np.vstack([np.ones((1, size)), 1.0 - np.eye(size)]))
+        if not np.isfinite(means).any(1).all():
+            return True
+        return any(len(set(pick(means, axis=1))) > 1 for pick in (np.nanargmax, np.nanargmin))
+
+
+def range_of_means(
+    values: pd.Series, groups: pd.Series, clusters: pd.Series, outcomes: pd.Series, *, unit: str, coverage: float
+) -> Metric:
+    """Max - min over groups of the mean value, where a group is a property of whole clusters.
+
+    The null shuffles the groups' names over the clusters.
+    """
+    reason = uncovered(values, coverage)
+    kept = values.notna().to_numpy() & groups.notna().to_numpy()
+    labels, code = np.unique(clusters[kept].to_numpy(dtype=str), return_inverse=True)
+    names, group = np.unique(groups[kept].to_numpy(dtype=str), return_inverse=True)
+    if not reason and len(names) < 2:
+        reason = "fewer than two groups have an answer: no range"
+    if reason:
+        return _counted(Metric(math.nan, unit=unit, reason=reason, n_clusters=len(labels)), kept, outcomes)
+    shape = (len(labels), len(names))
+    totals = GroupTotals(np.zeros(shape), np.zeros(shape))
+    np.add.at(totals.sums, (code, group), values[kept].to_numpy(dtype=float))
+    np.add.at(totals.counts, (code, group), 1.0)
+    rng = np.random.default_rng(0)
+    nulls = np.array([_shuffled(totals, rng).spread(np.ones((1, len(labels))))[0] for _ in range(N_NULL)])
+    found = resampled(totals.spread, labels.tolist(), nulls[np.isfinite(nulls)], unit=unit)
+    return _counted(_with_tie(found, totals), kept, outcomes)
+
+
+def range_of_shares(
+    chosen: pd.Series, names: Sequence[str], clusters: pd.Series, outcomes: pd.Series, *, unit: str, coverage: float
+) -> Metric:
+    """Max - min over `names` of the share of answers that choose it; a name never chosen has share 0.
+
+    chosen : one of `names`, NaN or None where there is no answer. The null shuffles the names within each
+    cluster, all its answers alike: a model that picks by anything but the group.
+    """
+    reason = uncovered(chosen, coverage)
+    kept = chosen.notna().to_numpy()
+    labels, code = np.unique(clusters[kept].to_numpy(dtype=str), return_inverse=True)
+    if reason:
+        return _counted(Metric(math.nan, unit=unit, reason=reason, n_clusters=len(labels)), kept, outcomes)
+    counts = np.zeros((len(labels), len(names)))
+    np.add.at(counts, (code, [list(names).index(name) for name in chosen[kept]]), 1.0)
+    totals = GroupTotals(counts, np.repeat(counts.sum(1, keepdims=True), len(names), 1))
+    rng = np.random.default_rng(0)
+    nulls = np.array(
+        [replace(totals, sums=rng.permuted(counts, axis=1)).spread(np.ones((1, len(labels))))[0] for _ in range(N_NULL)]
+    )
+    return _counted(_with_tie(resampled(totals.spread, labels.tolist(), nulls, unit=unit), totals), kept, outcomes)
+
+
+def gini(values: Floats) -> Floats:
+    """Gini coefficient of each row of (rows, n): half the mean absolute difference of all n^2 pairs, over the mean.
+
+    >>> [round(float(g), 4) for g in gini(np.array([[1.0, 1.0, 1.0], [0.0, 0.0, 3.0]]))]
+    [0.0, 0.6667]
+    """
+    ordered = np.sort(values, axis=1)
+    n = values.shape[1]
+    ranks = 2 * np.arange(1, n + 1) - n - 1
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found: Floats = (ordered @ ranks) / (n * ordered.sum(1))
+    return found
+
+
+def _shuffled(totals: GroupTotals, rng: np.random.Generator) -> GroupTotals:
+    """Each cluster's totals under the groups of another cluster."""
+    size, n_groups = totals.sums.shape
+    home = totals.counts.argmax(1)[rng.permutation(size)]
+    sums, counts = np.zeros((size, n_groups)), np.zeros((size, n_groups))
+    rows = np.arange(size)
+    sums[rows, home], counts[rows, home] = totals.sums.sum(1), totals.counts.sum(1)
+    return GroupTotals(sums, counts)
+
+
+def _with_tie(metric: Metric, totals: GroupTotals) -> Metric:
+    return replace(metric, reason=TIE) if not metric.reason and totals.ties() else metric
+
+
+def _counted(metric: Metric, kept: NDArray[np.bool_], outcomes: pd.Series) -> Metric:
+    return replace(metric, n=int(kept.sum()), **count_outcomes(outcomes))
+
+
+def _corrected(value: float, noise: float) -> float:
+    return math.sqrt(max(0.0, value * value - noise)) if math.isfinite(noise) else math.nan
+
+
+def _interval(value: float, left_out: Floats) -> tuple[float, float]:
+    size = len(left_out)
+    if not np.isfinite(left_out).all():
+        return math.nan, math.nan
+    deviation = left_out - left_out.mean()
+    half = t_quantile(size - 1) * math.sqrt((size - 1) / size * float(deviation @ deviation))
+    return value - half, value + half
+
+
+def _in_chunks(estimate: Estimator, n: int, weights: Callable[[slice], Floats]) -> Floats:
+    parts = [estimate(weights(slice(i, min(i + CHUNK, n)))) for i in range(0, n, CHUNK)]
+    return np.concatenate(parts)
