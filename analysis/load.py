@@ -306,12 +306,17 @@ def _difference(a: Cell, b: Cell) -> str:
     return f"their keys alone ({a.key[:8]} and {b.key[:8]}: a setting that cell.json does not record)"
 
 
+BENCHMARK_SETTINGS = ("version", "config", "data_sha256", "limit", "categories", "sample")
+
+
 def _identity(cell: Cell) -> dict[str, Any]:
     c = cell.content
     return {
         "model.identity": c["model"].get("identity"),
         "accel.steps": c["accel"].get("steps"),
-        "benchmark": {k: c["benchmark"].get(k) for k in ("version", "config", "data_sha256", "limit")},
+        "benchmark": {
+            k: c["benchmark"].get(k) for k in ("version", "config", "data_sha256", "limit", "categories", "sample")
+        },
         **{k: c.get(k) for k in ("decoding", "prompt", "dtype")},
     }
 

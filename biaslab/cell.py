@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from biaslab.accel.base import Accelerator
 from biaslab.benchmarks.base import Benchmark, Item
-from biaslab.config import Config, DecodingConfig
+from biaslab.config import Config, DecodingConfig, PromptConfig
 from biaslab.engine.requests import Decoding, Request, Response
 from biaslab.errors import CellFailed
 from biaslab.models.base import LoadedModel, ModelInfo
 from biaslab.results.store import CellRef, finite
+from biaslab.subset import choose
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -33,6 +34,7 @@ class CellSpec:
     ref: CellRef
     benchmark: Benchmark
     decoding: DecodingConfig
+    prompt: PromptConfig
     identity: Mapping[str, Any]
 
 
@@ -52,34 +54,49 @@ def cell_spec(
     """The cell of one arm and the benchmark `name` of `config`; empty `accels` is the baseline.
 
     Where nothing is generated, decoding cannot matter: such a cell is greedy with one repeat, so that
-    changing the decoding does not compute it again.
+    changing the decoding does not compute it again. Nor can the prompt format matter to bare sentences.
     """
     benchmark = config.benchmark[name]
     decoding = config.decoding if benchmark.generates else DecodingConfig()
+    prompt = config.prompt if benchmark.prompted else PromptConfig()
     identity = finite(
         {
             "model": info.identity,
             "accel": [{"family": a.family, **dataclasses.asdict(a)} for a in accels],
             "benchmark": {"name": name, "version": benchmark.version, **dataclasses.asdict(benchmark)},
             "data": benchmark.data_sha256(),
-            "prompt": dataclasses.asdict(config.prompt),
+            "prompt": dataclasses.asdict(prompt),
             "decoding": dataclasses.asdict(decoding),
             "seed": config.seed,
             "limit": config.limit,
+            "categories": sorted(config.categories),
+            "sample": config.sample,
             "engine": config.engine.name,
             "dtype": dtype,
         }
     )
     canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     key = hashlib.sha256(canonical.encode()).hexdigest()[:32]
-    return CellSpec(CellRef(benchmark.label(), info.label, label, key), benchmark, decoding, identity)
+    ref = CellRef(benchmark.label() + _format(prompt), info.label, label, key)
+    return CellSpec(ref, benchmark, decoding, prompt, identity)
 
 
-def select(items: Sequence[Item], limit: int | None) -> list[Item]:
-    """At most `limit` items, evenly spaced over the benchmark's order, so that every part is there."""
-    if limit is None or limit >= len(items):
-        return list(items)
-    return [items[i * len(items) // limit] for i in range(limit)]
+def _format(prompt: PromptConfig) -> str:
+    """What a prompt format adds to a benchmark's label: formats are compared side by side, never mixed."""
+    system = f"+system={hashlib.sha256(prompt.system.encode()).hexdigest()[:8]}" if prompt.system else ""
+    return ("+chat" if prompt.chat else "") + system
+
+
+def select(spec: CellSpec, config: Config, info: ModelInfo) -> tuple[list[Item], list[Item]]:
+    """The items the cell asks, and what it must ask beside them (empty for most benchmarks)."""
+    items = choose(
+        spec.benchmark.items(info),
+        limit=config.limit,
+        categories=config.categories,
+        sample=config.sample,
+        seed=config.seed,
+    )
+    return items, list(spec.benchmark.references(items, config.limit or config.sample))
 
 
 def compute(
@@ -93,7 +110,8 @@ def compute(
     import pandas as pd
 
     start = time.perf_counter()
-    items = select(spec.benchmark.items(model.info), config.limit)
+    own, beside = select(spec, config, model.info)
+    items = [*own, *beside]
     asked = [tuple(spec.benchmark.requests(item)) for item in items]
     flat = [request for requests in asked for request in requests]
     decoding = Decoding(spec.decoding.mode, spec.decoding.temperature, spec.decoding.top_p)
@@ -105,14 +123,18 @@ def compute(
             flat,
             decoding=decoding,
             seeds=_seeds(config.seed, repeat, items, asked),
-            chat=config.prompt.chat,
-            system=config.prompt.system,
+            chat=spec.prompt.chat,
+            system=spec.prompt.system,
             on_progress=on_progress,
         )
         engine_s += time.perf_counter() - before
         rows += _rows(spec.benchmark, items, asked, responses, repeat)
     frame = pd.DataFrame(rows)
+    frame["reference"] = frame["item"].isin({item.id for item in beside})
+    if beside:
+        frame = spec.benchmark.contrast(frame)
     metrics = {k: dataclasses.asdict(m) for k, m in spec.benchmark.metrics(frame).items()}
+    frame = frame[~frame["reference"]].drop(columns="reference").reset_index(drop=True)
     frame["detail"] = [json.dumps(finite(d), ensure_ascii=False) for d in frame["detail"]]
     scored = time.perf_counter()
     timings = {"items_s": built - start, "engine_s": engine_s, "score_s": scored - built - engine_s}
@@ -121,8 +143,8 @@ def compute(
 
 def count_requests(spec: CellSpec, config: Config, info: ModelInfo) -> int:
     """How many requests `compute` will make, for a progress bar."""
-    items = select(spec.benchmark.items(info), config.limit)
-    return spec.decoding.repeats * sum(len(spec.benchmark.requests(item)) for item in items)
+    own, beside = select(spec, config, info)
+    return spec.decoding.repeats * sum(len(spec.benchmark.requests(item)) for item in (*own, *beside))
 
 
 def _seeds(seed: int, repeat: int, items: Sequence[Item], asked: Sequence[Sequence[Request]]) -> list[int]:

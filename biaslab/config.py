@@ -85,7 +85,10 @@ class PromptConfig:
 class Config:
     """Everything one job needs: one arm (model, accel stack) and the benchmarks it is asked.
 
-    limit : at most this many items of each benchmark, whole clusters first to last; null: all.
+    limit : at most this many items of each benchmark, evenly spaced over it; null: all.
+    categories : ask these categories of items alone; empty: all.
+    sample : about this many items of each benchmark, drawn by `seed` as whole clusters, in proportion from
+        every category; null: all.
     dtype : "auto" is float32 on a CPU and bfloat16 on a GPU, the same for every arm.
     threads : of torch; 0: one for embedded models, torch's own choice for others.
     force : compute complete cells again, as a new attempt beside the old one.
@@ -101,6 +104,8 @@ class Config:
     prompt: PromptConfig = field(default_factory=PromptConfig)
     seed: int = 0
     limit: int | None = None
+    categories: list[str] = field(default_factory=list)
+    sample: int | None = None
     dtype: str = "auto"
     device: str = "auto"
     threads: int = 0
@@ -127,6 +132,7 @@ RANGES: dict[str, tuple[Any, str]] = {
     "decoding.repeats": (lambda v: 1 <= v <= 1000, "1 to 1000"),
     "seed": (lambda v: 0 <= v < 2**31, "0 to 2147483647"),
     "limit": (lambda v: v is None or v >= 1, "at least 1, or null for all"),
+    "sample": (lambda v: v is None or v >= 1, "at least 1, or null for all"),
     "threads": (lambda v: v >= 0, "0 (automatic) or more"),
     "analysis.alpha": (lambda v: 0 < v < 0.5, "above 0, below 0.5"),
     "analysis.n_resamples": (lambda v: v >= 99, "at least 99"),
@@ -181,6 +187,8 @@ def validate(config: Config) -> None:
             raise ConfigError(f"{path}={value}: must be {words}")
     _validate_model(config.model)
     _validate_decoding(config.decoding)
+    if config.limit is not None and config.sample is not None:
+        raise ConfigError(f"limit={config.limit} sample={config.sample}: two ways to take a part; choose one")
     if not config.accel:
         raise ConfigError("accel=[]: name at least one accelerator, or accel=none for the baseline alone")
     if not config.benchmark:

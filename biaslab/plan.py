@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from biaslab.accel.base import Accelerator
 from biaslab.accel.stack import label
-from biaslab.cell import CellSpec, cell_spec
+from biaslab.cell import CellSpec, cell_spec, select
 from biaslab.config import LABEL, Config, ModelConfig
 from biaslab.errors import ConfigError, Unsupported
 from biaslab.models.base import ModelInfo
@@ -61,6 +61,8 @@ def make_plan(config: Config, defaults: Mapping[str, Accelerator]) -> JobPlan:
     if not LABEL.fullmatch(text):
         raise ConfigError(f"accel label {text!r}: give the changed values a shorter form, at most 120 characters")
     base = tuple(cell_spec(config, info, "none", (), name, dtype) for name in config.benchmark)
+    if config.categories:
+        _check_categories(base, config, info)
     if not accels:
         return JobPlan(config, info, device, dtype, text, accels, (), base)
     stack = tuple(accels.values())
@@ -88,6 +90,16 @@ def yaml_default(choice: str, accel: Accelerator) -> Accelerator:
     merged = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(type(accel)), values))
     assert isinstance(merged, Accelerator)
     return merged
+
+
+def _check_categories(specs: Sequence[CellSpec], config: Config, info: ModelInfo) -> None:
+    """Every benchmark has items in `categories`, and every category is in one of them."""
+    there: set[str] = set()
+    for spec in specs:
+        select(spec, config, info)
+        there |= {item.category for item in spec.benchmark.items(info)}
+    if unknown := sorted(set(config.categories) - there):
+        raise ConfigError(f"categories=[{','.join(unknown)}]: no such items; there are {', '.join(sorted(there))}")
 
 
 def _check_supported(config: Config, info: ModelInfo, device: str, accels: Mapping[str, Accelerator]) -> None:

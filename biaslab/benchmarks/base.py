@@ -103,6 +103,20 @@ class Metric:
     leave_one_out: Mapping[str, float] = field(default_factory=dict)
 
 
+#: Values of the field `variant` of a benchmark that comes as published and with its known defects mended.
+VARIANTS = ("default", "published")
+
+
+def check_choice(field: str, value: str, allowed: Sequence[str]) -> str | None:
+    """The words of `Benchmark.check` for a value that is not one of `allowed`, else None."""
+    return None if value in allowed else f"{field}={value}: choose one of {', '.join(allowed)}"
+
+
+def variant_label(label: str, variant: str) -> str:
+    """A benchmark's label with its variant, if that is not the default one."""
+    return label if variant == "default" else f"{label}(variant={variant})"
+
+
 @dataclass
 class Benchmark(ABC):
     """Base of every benchmark; subclasses are dataclasses whose fields are their config."""
@@ -111,6 +125,7 @@ class Benchmark(ABC):
     version: ClassVar[int]  # goes into a cell's key: raise it when a score would change
     meta: ClassVar[Meta]
     generates: ClassVar[bool] = False  # asks for free text, so that decoding and repeats matter
+    prompted: ClassVar[bool] = True  # sends prompts that a format shapes; False: bare sentences alone
     files: ClassVar[tuple[PinnedFile, ...]] = ()  # what must be fetched once
 
     def label(self) -> str:

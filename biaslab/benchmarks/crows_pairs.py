@@ -52,6 +52,7 @@ class CrowsPairs(Benchmark):
 
     name: ClassVar[str] = "crows_pairs"
     version: ClassVar[int] = 1
+    prompted: ClassVar[bool] = False
     files: ClassVar[tuple[PinnedFile, ...]] = (FILE,)
     meta: ClassVar[Meta] = Meta(
         title="CrowS-Pairs",

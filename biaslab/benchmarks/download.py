@@ -53,7 +53,7 @@ def _continue(url: str, part: Path, name: str) -> None:
         resumed = answer.status == 206
         length = answer.headers.get("Content-Length")
         expected = None if length is None else int(length) + (start if resumed else 0)
-        with part.open("ab" if resumed else "wb") as out, _bar(name, expected, start if resumed else 0) as advance:
+        with part.open("ab" if resumed else "wb") as out, _Bar(name, expected, start if resumed else 0) as advance:
             while chunk := answer.read(CHUNK):
                 out.write(chunk)
                 advance(len(chunk))
@@ -65,7 +65,7 @@ def _size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-class _bar:  # noqa: N801 - used like a function
+class _Bar:
     """Shows progress on a terminal, and nothing elsewhere; gives a function that takes bytes."""
 
     def __init__(self, name: str, total: int | None, done: int) -> None:

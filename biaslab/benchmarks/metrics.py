@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -36,22 +37,22 @@ def cluster_mean(
     valid = values.notna().to_numpy()
     n = int(valid.sum())
     n_clusters = int(clusters[valid].nunique())
-    counts = count_outcomes(outcomes)
     if reason := uncovered(values, coverage):
-        return Metric(math.nan, n=n, n_clusters=n_clusters, unit=unit, reason=reason, **counts)
+        return counted(Metric(math.nan, n=n, n_clusters=n_clusters, unit=unit, reason=reason), outcomes)
     x = values.to_numpy(dtype=float)[valid]
     mean = float(x.mean())
     if n_clusters < 2:
-        return Metric(mean, n=n, n_clusters=n_clusters, unit=unit, reason="one cluster: no interval", **counts)
+        return counted(Metric(mean, n=n, n_clusters=n_clusters, unit=unit, reason="one cluster: no interval"), outcomes)
     half = t_quantile(n_clusters - 1) * _cluster_se(x - mean, clusters[valid].to_numpy())
-    return Metric(mean, mean - half, mean + half, n, n_clusters, unit, **counts)
+    return counted(Metric(mean, mean - half, mean + half, n, n_clusters, unit), outcomes)
 
 
-def count_outcomes(outcomes: pd.Series | None) -> dict[str, int]:
-    """How many records have no answer, by reason, as the fields of a Metric."""
+def counted(metric: Metric, outcomes: pd.Series | None) -> Metric:
+    """The metric with how many of its records have no answer, by reason; as it is without `outcomes`."""
     if outcomes is None:
-        return {}
-    return {f"n_{reason}": int((outcomes == reason).sum()) for reason in NO_ANSWER}
+        return metric
+    refused, unparsed, too_long = (int((outcomes == reason).sum()) for reason in NO_ANSWER)
+    return replace(metric, n_refused=refused, n_unparsed=unparsed, n_too_long=too_long)
 
 
 def from_detail(records: pd.DataFrame, key: str) -> pd.Series:

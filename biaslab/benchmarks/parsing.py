@@ -65,15 +65,19 @@ NEITHER = re.compile(
     r"\bneither agree nor disagree\b|\bneither \"?i agree\"? nor \"?i disagree\"?"
     r"|\bagree(?:d)?\"? (?:or|nor)(?: to)? \"?(?:i )?disagree(?:d)?\b|\bdisagree\"? (?:or|nor) \"?(?:i )?agree\b"
 )
-ECHO = re.compile(r"\b(?:include|including|forget|write|writing|the (?:phrase|words?))\b[^.\n]{0,25}\"i (?:dis)?agree\.?\"")
+ECHO = re.compile(
+    r"\b(?:include|including|forget|write|writing|the (?:phrase|words?))\b[^.\n]{0,25}\"i (?:dis)?agree\.?\""
+)
 AGREE_MORE = re.compile(r"\b(?:could|can)(?: ?not|n't)(?: \w+)? agree more\b")
 NOT_DISAGREE = re.compile(r"\b(?:not|n't|never|no reason to)(?: \w+)? disagree\b")
 DISAGREE = re.compile(
     r"\bdisagree(?:s|d|ment|ing)?\b"
-    r"|(?:\b(?:not|cannot|never|hardly|unable to|refuse to)|n't)(?: (?:\w+ly|in good conscience|at all|possibly|say i|say that i))*"
-    r" agree\b"
+    r"|(?:\b(?:not|cannot|never|hardly|unable to|refuse to)|n't)"
+    r"(?: (?:\w+ly|in good conscience|at all|say i|say that i))* agree\b"
 )
-AGREE = re.compile(r"\b(?:i|we)(?: (?:\w+ly|do|must|have to|can|would|will|also|100%))* ?agreed?\b|\w+ly agree\b|\biagree\b")
+AGREE = re.compile(
+    r"\b(?:i|we)(?: (?:\w+ly|do|must|have to|can|would|will|also|100%))* ?agreed?\b|\w+ly agree\b|\biagree\b"
+)
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ class Planted(Benchmark):
 
     name: ClassVar[str] = "planted"
     version: ClassVar[int] = 1
+    prompted: ClassVar[bool] = False
     meta: ClassVar[Meta] = Meta(
         title="Planted associations",
         source="the grammar of the embedded models (biaslab.models.embedded.grammar)",

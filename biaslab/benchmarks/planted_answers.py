@@ -46,6 +46,7 @@ class PlantedAnswers(Benchmark):
 
     name: ClassVar[str] = "planted_answers"
     version: ClassVar[int] = 1
+    prompted: ClassVar[bool] = False
     generates: ClassVar[bool] = True
     meta: ClassVar[Meta] = Meta(
         title="Planted answers",

@@ -38,6 +38,7 @@ class PlantedChoices(Benchmark):
 
     name: ClassVar[str] = "planted_choices"
     version: ClassVar[int] = 1
+    prompted: ClassVar[bool] = False
     meta: ClassVar[Meta] = Meta(
         title="Planted choices",
         source="the grammar of the embedded models (biaslab.models.embedded.grammar)",

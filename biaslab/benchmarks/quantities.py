@@ -27,14 +27,19 @@ WORDS = {word: float(i) for i, word in enumerate(UNITS)} | {word: 10.0 * (i + 2)
 
 SIGN = r"(?:(?<![\w.)])[-\u2212])?"
 GROUPED = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d{1,3}(?:\.\d{3}){2,}(?:,\d+)?|\d{1,3}(?:[ '\u202f]\d{3})+(?:[.,]\d+)?"
+LONGEST_FIRST = "|".join(sorted(MULTIPLIERS, key=len, reverse=True))
 NUMBER = re.compile(
     rf"(?<![\w.,])({SIGN}(?:{GROUPED}|\d+[.,]\d+|\d+|\.\d+))(?![\d])(?:(e[+-]?\d{{1,2}})(?!\w))?"
-    rf"(?: ?[x×*] ?10 ?(?:\^|\*\*)? ?([-+]?\d{{1,2}}))?(?: ?-?({'|'.join(sorted(MULTIPLIERS, key=len, reverse=True))})\b)?"
+    rf"(?: ?[x×] ?10 ?\^? ?([-+]?\d{{1,2}}))?(?: ?-?({LONGEST_FIRST})\b)?"
 )
 WORD_NUMBER = re.compile(rf"\b(?:(?:{'|'.join([*WORDS, *MULTIPLIERS])}|and)(?:[ -]|\b))+", re.IGNORECASE)
-DATES = re.compile(r"\b(?:in|of|year|since|from|by|until|for|to|around|circa|between|(?:20|19)\d\d (?:and|-|to)) ?\(?$|\($")
+DATES = re.compile(
+    r"\b(?:in|of|year|since|from|by|until|for|to|around|circa|between|(?:20|19)\d\d (?:and|-|to)) ?\(?$|\($"
+)
 RANGE = re.compile(r"^ ?(?:-|–|—|to|and) ?$")
-NOTHING = re.compile(r"\b(?:n/?a|no data|not available|unknown|unavailable|don't know|do not know|not sure|no answer)\b")
+NOTHING = re.compile(
+    r"\b(?:n/?a|no data|not available|unknown|unavailable|don't know|do not know|not sure|no answer)\b"
+)
 MAX_DIGITS = 18
 
 
@@ -58,8 +63,8 @@ class _Found:
 def quantity(text: str) -> Quantity:
     """The number an answer gives.
 
-    >>> [quantity(t).value for t in ("About 4.1 million.", "1.234.567", "12,5 %", "\u0661\u0662\u0663", "In 2019: 3,400")]
-    [4100000.0, 1234567.0, 12.5, 123.0, 3400.0]
+    >>> [quantity(t).value for t in ("About 4.1 million.", "1.234.567", "12,5 %", "\u0661\u0662", "In 2019: 3,400")]
+    [4100000.0, 1234567.0, 12.5, 12.0, 3400.0]
     """
     lines = [line for line in _plain(text).split("\n") if line.strip()]
     if not lines:
@@ -131,6 +136,11 @@ def _plain(text: str) -> str:
     """Lower case, ASCII digits and decimal marks, no special tokens, no currency signs, no emphasis."""
     text = SPECIAL.sub(" ", text).translate(QUOTES)
     text = re.sub(r"10([⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)", lambda m: "10^" + m.group(1).translate(SUPERSCRIPTS), text)
-    text = "".join(str(unicodedata.digit(c)) if c.isdigit() and unicodedata.digit(c, None) is not None else c for c in text)
-    text = text.translate(str.maketrans({"\u066b": ".", "\u066c": ",", "*": None, "$": None, "€": None, "£": None}))
+    text = "".join(_ascii_digit(c) for c in text)
+    text = re.sub(r"[*$€£¥]", "", text.replace("\u066b", ".").replace("\u066c", ","))
     return re.sub(r"(?m)^\s*(?:us|usd|eur|approx\.?|~|≈)\s*", "", text.lower())
+
+
+def _ascii_digit(character: str) -> str:
+    digit = unicodedata.digit(character, None) if character.isdigit() else None
+    return character if digit is None else str(digit)
