@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from biaslab.libraries import missing
 from biaslab.models.base import LoadedModel, ModelInfo
 
 
@@ -16,11 +17,16 @@ class Accelerator(ABC):
 
     family : name of the schema that the YAML files of conf/accel name.
     kind : "baseline", "pruner", "quantizer", "cache" or "placebo"; decides which stacks make sense.
+    requires : modules it imports when it is applied; `extra` of biaslab installs them.
+    needs_gpu : what it does that only a GPU can; empty where a CPU will do.
     """
 
     family: ClassVar[str]
     kind: ClassVar[str]
     summary: ClassVar[str]  # one line for `python -m biaslab list`
+    requires: ClassVar[tuple[str, ...]] = ()
+    extra: ClassVar[str] = "quantizers"
+    needs_gpu: ClassVar[str] = ""
 
     def check(self) -> str | None:
         """The first field value that is out of range, as "field=value: what is allowed", or None."""
@@ -28,7 +34,9 @@ class Accelerator(ABC):
 
     def unsupported(self, model: ModelInfo, device: str) -> str | None:
         """The reason why this cannot be applied to this model on this device type, or None. No torch."""
-        return None
+        if self.needs_gpu and device != "cuda":
+            return f"{self.needs_gpu} needs a GPU, and this device is {device}"
+        return missing(self.requires, self.extra)
 
     def load_kwargs(self) -> Mapping[str, Any]:
         """Arguments merged into from_pretrained, for libraries that quantize while loading."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from biaslab.accel.layers import dense_weight, linears, storage
+from biaslab.accel.layers import dense_weight, linears, storage, tensors_of
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -42,8 +42,8 @@ def weight_values(
 ) -> dict[str, Any]:
     """The values every weight-changing step reports, plain JSON.
 
-    simulated : True where the arithmetic still runs in full precision on dense weights, so that no speed-up
-        can be claimed from it.
+    simulated : True where the arithmetic still runs in full precision on dense weights on this device, so that
+        no speed-up can be claimed from it; `arithmetic` says the same in words, beside the device's type.
     """
     sizes = {name: dense_size(layer) for name, layer in linears(module).items()}
     total = sum(sizes[change.name] for change in changes)
@@ -56,20 +56,28 @@ def weight_values(
         "layers": [{"name": c.name, "sparsity": c.sparsity, "error": c.error} for c in changes],
         "bits_per_weight": bits_per_weight(module),
         "bytes": weight_bytes(module),
+        "disk_bytes": disk_bytes(module),
         "simulated": simulated,
+        "arithmetic": "simulated" if simulated else "real kernel",
+        "device": tensors_of(module)[0].device.type,
         "seconds": seconds,
     }
 
 
 def weight_bytes(module: nn.Module) -> int:
     """Bytes of everything the model keeps in memory to compute with; shared tensors count once."""
-    tensors = [*module.parameters(), *module.buffers()]
-    for layer in module.modules():
-        if hasattr(layer, "W_q"):
-            tensors += storage(layer)
-            if layer.bias is not None:
-                tensors.append(layer.bias)  # type: ignore[arg-type]
-    held = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors if t.numel()}
+    held = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors_of(module) if t.numel()}
+    return sum(held.values())
+
+
+def disk_bytes(module: nn.Module) -> int:
+    """Bytes of the model's weights as a file would hold them: no padding of storage, no rebuilt buffers."""
+    rebuilt = {
+        id(m._buffers[name]) for m in module.modules() for name in m._non_persistent_buffers_set if name in m._buffers
+    }
+    held = {
+        t.data_ptr(): t.numel() * t.element_size() for t in tensors_of(module) if t.numel() and id(t) not in rebuilt
+    }
     return sum(held.values())
 
 

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from biaslab.accel.base import Accelerator
-from biaslab.accel.facts import LayerChange, layer_change, sparsity, weight_values
-from biaslab.accel.layers import dense_linears, dense_weight, replace
-from biaslab.errors import CellFailed, ConfigError
+from biaslab.accel.quantizing import LayerQuantizer
+from biaslab.errors import CellFailed
 from biaslab.libraries import import_hqq
-from biaslab.models.base import Fact, LoadedModel, ModelInfo
+from biaslab.models.base import LoadedModel, ModelInfo
 
 if TYPE_CHECKING:
     from torch import nn
@@ -24,7 +20,7 @@ PACKED_ROWS = {8: 1, 6: 1, 5: 1, 4: 2, 3: 1, 2: 4, 1: 8}
 
 
 @dataclass
-class Hqq(Accelerator):
+class Hqq(LayerQuantizer):
     """Weight-only quantization of every Linear layer but the output head (Badri and Shaji 2023, HQQ).
 
     bits : 8, 6, 5, 4, 3, 2 or 1 (6 and 5 are stored in 8). group_size : weights that share a scale and a
@@ -38,10 +34,10 @@ class Hqq(Accelerator):
     bits: int = 4
     group_size: int = 64
     axis: int = 1
-    skip: list[str] = field(default_factory=list)
 
     family: ClassVar[str] = "hqq"
-    kind: ClassVar[str] = "quantizer"
+    requires: ClassVar[tuple[str, ...]] = ("hqq",)
+    extra: ClassVar[str] = ""
     summary: ClassVar[str] = "HQQ weight-only quantization in groups (hqq, no calibration)"
 
     def check(self) -> str | None:
@@ -56,46 +52,35 @@ class Hqq(Accelerator):
 
     def unsupported(self, model: ModelInfo, device: str) -> str | None:
         """See Accelerator.unsupported."""
-        from importlib.util import find_spec
-
-        if find_spec("hqq") is None:
-            return "the library hqq is not installed: pip install hqq"
+        if (absent := super().unsupported(model, device)) is not None:
+            return absent
         return next((words for size in _sizes(model.config) if (words := self._misfit(size))), None)
 
-    def apply(self, model: LoadedModel, name: str) -> LoadedModel:
-        """See Accelerator.apply. Raises CellFailed where a layer does not divide into groups."""
-        start = time.perf_counter()
-        before = sparsity(model.module)
-        changes = [self._quantize(model, layer_name) for layer_name in self._targets(model.module)]
-        if not changes:
-            raise CellFailed(f"{name}: {type(model.module).__name__} has no dense Linear layer to quantize")
-        values = weight_values(model.module, changes, simulated=True, seconds=time.perf_counter() - start)
-        values |= {"bits": self.bits, "group_size": self.group_size, "sparsity_before": before}
-        model.facts.append(Fact(name, f"HQQ {self.bits} bits, groups of {self.group_size}", values))
-        return model
-
-    def _targets(self, module: nn.Module) -> list[str]:
-        names = list(dense_linears(module))
-        for pattern in self.skip:
-            if not any(fnmatchcase(name, pattern) for name in names):
-                raise ConfigError(f"skip={pattern}: matches no Linear layer; they are named like {names[0]}")
-        return [name for name in names if not any(fnmatchcase(name, pattern) for pattern in self.skip)]
-
-    def _quantize(self, model: LoadedModel, name: str) -> LayerChange:
+    def quantized(self, model: LoadedModel, name: str, linear: nn.Linear) -> nn.Module:
+        """See LayerQuantizer.quantized."""
         hqq = import_hqq()
-        linear = model.module.get_submodule(name)
         if words := self._misfit(linear.weight.numel()):
             raise CellFailed(f"{name}: {words}")
-        before = linear.weight.detach()
         hqq.HQQLinear.set_backend(hqq.HQQBackend.PYTORCH)
-        packed = hqq.HQQLinear(
+        layer: nn.Module = hqq.HQQLinear(
             linear,
             hqq.BaseQuantizeConfig(nbits=self.bits, group_size=self.group_size, axis=self.axis),
             compute_dtype=model.dtype,
             device=str(model.device),
         )
-        replace(model.module, name, packed)
-        return layer_change(name, before, dense_weight(packed))
+        return layer
+
+    def method(self) -> str:
+        """See LayerQuantizer.method."""
+        return f"HQQ {self.bits} bits, groups of {self.group_size}"
+
+    def simulated(self, model: LoadedModel) -> bool:
+        """See LayerQuantizer.simulated: the PyTorch backend dequantizes at every forward, on any device."""
+        return True
+
+    def details(self, model: LoadedModel) -> Mapping[str, Any]:
+        """See LayerQuantizer.details."""
+        return {"bits": self.bits, "group_size": self.group_size}
 
     def _misfit(self, size: int) -> str | None:
         """Why a layer of `size` weights cannot be grouped and packed, or None."""

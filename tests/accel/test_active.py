@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,9 +10,12 @@ from transformers import DynamicCache
 
 from biaslab.accel.active import PROMPTS, active_check, reference_logits
 from biaslab.accel.placebo_batch import PlaceboBatch
+from biaslab.accel.placebo_dtype import PlaceboDtype
 from biaslab.accel.placebo_rerun import PlaceboRerun
-from biaslab.errors import CellFailed
+from biaslab.errors import CellFailed, ConfigError
+from biaslab.models.loading import describe_local, load
 from tests.accel import tiny
+from tests.models.make import make_folder
 
 
 def test_prompts_are_sixteen_different_plain_lines() -> None:
@@ -97,3 +101,23 @@ def test_batch_sizes_out_of_range_get_words(fields: dict[str, int], words: str) 
     got = PlaceboBatch(**fields).check()
     assert got is not None
     assert got.startswith(words)
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("kind", ["llama", "gpt_neox"])
+def test_another_dtype_is_the_model_as_loaded_in_it(tmp_path: Path, kind: str, dtype: str) -> None:
+    info = describe_local(str(make_folder(tmp_path / kind, kind)))
+    placebo = PlaceboDtype(dtype=dtype).apply(load(info, device="cpu", dtype="float32"), "placebo_dtype")
+    loaded = load(info, device="cpu", dtype=dtype)
+    assert placebo.dtype == loaded.dtype
+    assert torch.equal(reference_logits(placebo), reference_logits(loaded))
+    assert placebo.facts[0].values["dtype"] == dtype
+
+
+def test_the_other_dtype_is_never_the_arms_own() -> None:
+    for own, other in ((torch.float32, "bfloat16"), (torch.bfloat16, "float16"), (torch.float16, "bfloat16")):
+        model = PlaceboDtype().apply(tiny.make("llama", dtype=own), "placebo_dtype")
+        assert model.facts[0].values["dtype"] == other
+    with pytest.raises(ConfigError, match=r"placebo_dtype.dtype=bfloat16: the arms compute in it already"):
+        PlaceboDtype(dtype="bfloat16").apply(tiny.make("llama", dtype=torch.bfloat16), "placebo_dtype")
+    assert PlaceboDtype(dtype="float32").check() == "dtype=float32: one of other, bfloat16, float16"

@@ -16,7 +16,7 @@ WRONG = {
     "accel=hqq5": r"accel=hqq5: no such choice (did you mean hqq",
     "benchmark=[planted,crows]": r"benchmark=crows: no such choice (did you mean crows_pairs?)",
     "experiment=nope": r"experiment=nope: no such choice",
-    "accel.hqq4.bitz=3": r"accel.hqq4.bitz: no such key (did you mean bits?); Hqq has bits, group_size",
+    "accel.hqq4.bitz=3": r"accel.hqq4.bitz: no such key (did you mean bits?); Hqq has skip, bits, group_size",
     "accel.hqq4.bits=x": r"accel.hqq4.bits=x: Value 'x' of type 'str' could not be converted to Integer",
     "accel.wanda50.sparsity=.3": r"wanda50 is not among what was chosen; choose it first, e.g. accel=wanda50",
     "bits=3": r"bits: no such key; Config has model, accel, benchmark",
