@@ -51,8 +51,8 @@ def weight_values(
         "n_linear": len(changes),
         "n_weights": total,
         "sparsity": sum(c.sparsity * sizes[c.name] for c in changes) / total,
-        "sparsity_layers": _spread([c.sparsity for c in changes]),
-        "error_layers": _spread([c.error for c in changes]),
+        "sparsity_layers": spread([c.sparsity for c in changes]),
+        "error_layers": spread([c.error for c in changes]),
         "layers": [{"name": c.name, "sparsity": c.sparsity, "error": c.error} for c in changes],
         "bits_per_weight": bits_per_weight(module),
         "bytes": weight_bytes(module),
@@ -100,5 +100,6 @@ def dense_size(layer: nn.Module) -> int:
     return int(layer.in_features) * int(layer.out_features)  # type: ignore[arg-type]
 
 
-def _spread(values: Sequence[float]) -> dict[str, float]:
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Least, mean and greatest of some values."""
     return {"min": min(values), "mean": sum(values) / len(values), "max": max(values)}

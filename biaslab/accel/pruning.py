@@ -87,6 +87,10 @@ class Changes:
         if not metric.isfinite().all():
             raise CellFailed(f"{name}: an importance is NaN or infinite, so nothing can be ranked")
         weight = linear.weight.data
-        before = weight.clone()
-        weight.masked_fill_(prune_mask(weight, metric, self.pruner.sparsity, self.pruner.pattern), 0)
-        self.layers.append(layer_change(name, before, weight))
+        mask = prune_mask(weight, metric, self.pruner.sparsity, self.pruner.pattern)
+        self.replace(name, linear, weight.masked_fill(mask, 0))
+
+    def replace(self, name: str, linear: nn.Linear, weight: Tensor) -> None:
+        """Put `weight` (out, in), of any float dtype, in the place of a layer's own."""
+        self.layers.append(layer_change(name, linear.weight.data, weight))
+        linear.weight.data.copy_(weight)

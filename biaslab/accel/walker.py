@@ -91,7 +91,7 @@ def walk(
                 for call in calls:
                     _run(layer, call, i)
             for name, linear in targets.items():
-                change(f"{prefix}.{i}.{name}", linear, gathered[name])
+                change(f"{prefix}.{i}.{name}", linear, gathered.pop(name))  # given up when it has served
             for call in calls:
                 # Nobody reads what the last layer gives.
                 call.hidden = _run(layer, call, i) if i + 1 < len(layers) else None
@@ -106,15 +106,28 @@ def _linears_of(layer: nn.Module) -> dict[str, nn.Linear]:
 
 @contextmanager
 def _listening(targets: dict[str, nn.Linear], gathered: dict[str, S]) -> Iterator[None]:
+    """Feed the statistics. Layers that read one and the same tensor (query, key, value) share one statistic."""
     with ExitStack() as stack:
+        last: list[tuple[Tensor, str]] = []  # the newest tensor that was read, and who read it first
         for name, linear in targets.items():
-            stack.callback(linear.register_forward_pre_hook(_feeder(gathered[name])).remove)
+            stack.callback(linear.register_forward_pre_hook(_feeder(name, gathered, last)).remove)
         yield
 
 
-def _feeder(statistic: Statistic) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+def _feeder(
+    name: str, gathered: dict[str, S], last: list[tuple[Tensor, str]]
+) -> Callable[[nn.Module, tuple[Any, ...]], None]:
+    fed = False
+
     def hook(_module: nn.Module, args: tuple[Any, ...]) -> None:
-        statistic.add(args[0])
+        nonlocal fed
+        inputs: Tensor = args[0]
+        if last and last[0][0] is inputs and (not fed or gathered[name] is gathered[last[0][1]]):
+            gathered[name] = gathered[last[0][1]]
+        else:
+            last[:] = [(inputs, name)]
+            gathered[name].add(inputs)
+        fed = True
 
     return hook
 

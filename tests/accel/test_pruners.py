@@ -14,6 +14,7 @@ from biaslab.accel.calibration import Calibration, calibration_ids
 from biaslab.accel.layers import decoder_layers, dense_linears
 from biaslab.accel.magnitude import Magnitude
 from biaslab.accel.masks import pattern_holds
+from biaslab.accel.sparsegpt import SparseGpt
 from biaslab.accel.wanda import Wanda
 from biaslab.errors import CellFailed
 from biaslab.models.base import LoadedModel
@@ -88,6 +89,8 @@ def test_wanda_masks_do_not_depend_on_the_batch(monkeypatch: pytest.MonkeyPatch)
         Wanda(pattern="2:4", calibration=SMALL),
         Magnitude(pattern="2:4"),
         Wanda(sparsity=0.75, pattern="1:4", calibration=SMALL),
+        SparseGpt(pattern="2:4", calibration=SMALL),
+        SparseGpt(sparsity=0.75, pattern="1:4", calibration=SMALL),
     ],
 )
 def test_every_group_of_every_layer_keeps_the_pattern(pruner: Any) -> None:
@@ -109,6 +112,8 @@ def test_every_group_of_every_layer_keeps_the_pattern(pruner: Any) -> None:
         Magnitude(),
         Magnitude(pattern="row"),
         Magnitude(pattern="2:4"),
+        SparseGpt(calibration=SMALL),
+        SparseGpt(pattern="2:4", calibration=SMALL),
     ],
 )
 def test_a_sparse_model_comes_out_bit_identical(pruner: Any) -> None:
