@@ -18,7 +18,7 @@ from biaslab.cell import CellSpec
 from biaslab.console import Reporter
 from biaslab.environment import environment
 from biaslab.errors import BiaslabError
-from biaslab.models.base import LoadedModel, ModelInfo
+from biaslab.models.base import GENERATED_ONLY, LoadedModel, ModelInfo
 from biaslab.plan import JobPlan
 from biaslab.results.store import Store
 
@@ -39,6 +39,7 @@ class Arm:
     model: LoadedModel
     steps: list[dict[str, Any]] = field(default_factory=list)
     active: dict[str, Any] | None = None
+    active_generating: dict[str, Any] | None = None  # where generated text is read otherwise than scored text
     efficiency: dict[str, float] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
 
@@ -212,7 +213,7 @@ class _Job:
         return {
             "model": describe_model(self.plan.info),
             "accel": self._describe_accel(spec, arm),
-            "active": arm.active if arm else None,
+            "active": _active(spec, arm) if arm else None,
             "benchmark": {
                 "name": spec.ref.benchmark,
                 "version": spec.benchmark.version,
@@ -256,7 +257,7 @@ class _Job:
         return Arm("none", "baseline", model, efficiency=efficiency, timings=timings)
 
     def _accelerated_arm(self) -> Arm:
-        from biaslab.accel.active import active_check, reference_logits
+        from biaslab.accel.active import active_check, generated_logits, reference_logits
 
         reference = self.bench.reference(self.plan)
         start = time.perf_counter()
@@ -264,6 +265,8 @@ class _Job:
         accelerated = time.perf_counter()
         arm = Arm(self.plan.label, _kind(self.plan), model)
         arm.active = dict(active_check(reference, reference_logits(model)))
+        if model.cache_factory is not None and model.cache_use == GENERATED_ONLY:
+            arm.active_generating = dict(active_check(reference, generated_logits(model)))
         arm.efficiency = self._efficiency(model)
         arm.timings = {
             "load_s": self.bench.load_s,
@@ -276,6 +279,11 @@ class _Job:
         from biaslab.efficiency import measure
 
         return measure(model, self.engine)
+
+
+def _active(spec: CellSpec, arm: Arm) -> dict[str, Any] | None:
+    """The active check that says whether the arm can act on this cell."""
+    return arm.active_generating if spec.benchmark.generates and arm.active_generating else arm.active
 
 
 def describe_model(info: ModelInfo) -> dict[str, Any]:

@@ -31,6 +31,9 @@ PROMPTS: tuple[str, ...] = (
     "Please close the window before you",
 )
 
+#: Tokens at a prompt's end that `generated_logits` reads one by one.
+N_GENERATED = 4
+
 
 def reference_logits(model: LoadedModel, prompts: Sequence[str] = PROMPTS) -> torch.Tensor:
     """Logits of the token after each prompt, float32 on the CPU, (prompts, vocabulary).
@@ -50,6 +53,28 @@ def reference_logits(model: LoadedModel, prompts: Sequence[str] = PROMPTS) -> to
         first = prompts[broken[0]]
         raise CellFailed(f"NaN or infinite logits after {len(broken)} of {len(rows)} prompts, first {first!r}")
     return logits
+
+
+def generated_logits(model: LoadedModel, prompts: Sequence[str] = PROMPTS) -> torch.Tensor:
+    """As `reference_logits`, but as generation reads the model: the last tokens of a prompt one after another.
+
+    Where only generated tokens read the KV cache, this is where it can be seen to act.
+    """
+    import torch
+
+    from biaslab.engine.batching import call
+
+    logits = []
+    for ids in (_encode(model, prompt) for prompt in prompts):
+        split = max(1, len(ids) - N_GENERATED)
+        cache = model.cache_factory() if model.cache_factory is not None else None
+        with torch.inference_mode():
+            for part in (ids[:split], *([token] for token in ids[split:])):
+                given = torch.tensor([part], device=model.device)
+                output = call(model, input_ids=given, past_key_values=cache, use_cache=True)
+                cache = output.past_key_values
+        logits.append(output.logits[0, -1].float().cpu())
+    return torch.stack(logits)
 
 
 def active_check(before: torch.Tensor, after: torch.Tensor) -> dict[str, Any]:
@@ -72,14 +97,10 @@ def _encode(model: LoadedModel, prompt: str) -> list[int]:
 def _last_logits(model: LoadedModel, rows: Sequence[Sequence[int]]) -> torch.Tensor:
     import torch
 
-    width = max(map(len, rows))
-    # What stands in padded places is masked, and right padding cannot reach the tokens before it.
-    ids = torch.tensor([[*row, *[0] * (width - len(row))] for row in rows], device=model.device)
-    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows], device=model.device)
-    extra: dict[str, Any] = {"use_cache": False}
-    if model.cache_factory is not None:
-        extra = {"use_cache": True, "past_key_values": model.cache_factory()}
+    from biaslab.engine.batching import forward_logits
+
+    columns = sorted({len(row) - 1 for row in rows})
     with torch.inference_mode():
-        logits = model.module(input_ids=ids, attention_mask=mask, **extra).logits
-    last = torch.tensor([len(row) - 1 for row in rows], device=logits.device)
-    return torch.Tensor(logits[torch.arange(len(rows), device=logits.device), last].float().cpu())
+        logits = forward_logits(model, rows, "right", columns)
+    last = torch.tensor([columns.index(len(row) - 1) for row in rows], device=logits.device)
+    return logits[torch.arange(len(rows), device=logits.device), last].float().cpu()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from biaslab.errors import CellFailed
-from biaslab.models.base import LoadedModel
+from biaslab.models.base import BY_TOKEN, GENERATED_ONLY, LoadedModel
 
 if TYPE_CHECKING:
     import torch
@@ -109,8 +109,13 @@ def forward_logits(
     import torch
 
     ids, mask, positions = pad(rows, side, pad_id(model), model.device)
+    if model.cache_factory is None or model.cache_use == GENERATED_ONLY:
+        cache = {}
+    elif model.cache_use == BY_TOKEN:
+        return torch.stack(read_by_token(model, model.cache_factory(), ids, mask, positions, columns), 1)
+    else:
+        cache = {"past_key_values": model.cache_factory()}
     wanted = torch.tensor(columns, dtype=torch.long, device=model.device)
-    cache = {} if model.cache_factory is None else {"past_key_values": model.cache_factory()}
     logits = call(
         model,
         input_ids=ids,
@@ -122,6 +127,30 @@ def forward_logits(
     ).logits
     kept: torch.Tensor = logits if logits.shape[1] == len(columns) else logits.index_select(1, wanted)
     return kept
+
+
+def read_by_token(
+    model: LoadedModel,
+    cache: Any,
+    ids: torch.Tensor,
+    mask: torch.Tensor,
+    positions: torch.Tensor,
+    columns: Sequence[int],
+) -> list[torch.Tensor]:
+    """Feed a padded batch to `cache` one token at a time; logits (rows, vocabulary) at each of `columns`."""
+    wanted, found = set(columns), {}
+    for t in range(ids.shape[1]):
+        logits = call(
+            model,
+            input_ids=ids[:, t : t + 1],
+            attention_mask=mask[:, : t + 1],
+            position_ids=positions[:, t : t + 1],
+            past_key_values=cache,
+            use_cache=True,
+        ).logits
+        if t in wanted:
+            found[t] = logits[:, -1]
+    return [found[column] for column in columns]
 
 
 def call(model: LoadedModel, **arguments: Any) -> Any:

@@ -19,7 +19,7 @@ from biaslab.engine.requests import (
     Response,
 )
 from biaslab.engine.scoring import Array, score_sequences
-from biaslab.models.base import LoadedModel
+from biaslab.models.base import BY_TOKEN, LoadedModel
 
 Progress = Callable[[int], None]
 
@@ -82,8 +82,13 @@ class Engine:
         return [responses[i] for i in range(len(requests))]
 
     def limits(self, model: LoadedModel) -> Limits:
-        """The engine's batch limits, with what the arm asks for instead (placebo_batch)."""
-        return Limits(model.batch_tokens or self.batch_tokens, model.max_batch or self.max_batch, self.padding_side)
+        """The engine's batch limits, with what the arm asks for instead (placebo_batch).
+
+        A cache that is given one token after another must not be given padding first: it goes to the right.
+        """
+        by_token = model.cache_factory is not None and model.cache_use == BY_TOKEN
+        side = "right" if by_token else self.padding_side
+        return Limits(model.batch_tokens or self.batch_tokens, model.max_batch or self.max_batch, side)
 
 
 def _score(

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from biaslab.engine.batching import Ids, Limits, broken, call, pad, pad_id, run_batches
+from biaslab.engine.batching import Ids, Limits, broken, call, pad, pad_id, read_by_token, run_batches
 from biaslab.engine.prompts import EmptyRequest, Renderer
 from biaslab.engine.requests import Decoding, Generate, GenerateResponse
-from biaslab.models.base import LoadedModel
+from biaslab.models.base import BY_TOKEN, LoadedModel
 
 if TYPE_CHECKING:
     import torch
@@ -111,6 +111,10 @@ def _decode(model: LoadedModel, writings: Sequence[_Writing], decoding: Decoding
     ids, mask, positions = pad([w.prompt for w in active], "left", pad_id(model), model.device)
     cache = model.cache_factory() if model.cache_factory is not None else None
     ends = _end_ids(model)
+    if cache is not None and model.cache_use == BY_TOKEN and ids.shape[1] > 1:
+        # All but the last token of the prompts; the loop below goes on with that one.
+        read_by_token(model, cache, ids[:, :-1], mask[:, :-1], positions[:, :-1], ())
+        ids, positions = ids[:, -1:], positions[:, -1:]
     while active:
         output = call(
             model,

@@ -11,6 +11,11 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 
+#: How a LoadedModel's own KV cache is to be read. WHOLE: one forward over a whole sequence reads it as decoding
+#: would. BY_TOKEN: it must be given one token after another. GENERATED_ONLY: scores do not go through it.
+WHOLE, BY_TOKEN, GENERATED_ONLY = "whole forwards", "token by token", "generated tokens only"
+
+
 @dataclass(frozen=True)
 class Planted:
     """The bias that was planted in an embedded model: the grammar's effects times `scale`."""
@@ -56,6 +61,7 @@ class LoadedModel:
     """A model ready to be asked, and what was done to it so far.
 
     cache_factory : makes the KV cache of one forward; None means the model's own.
+    cache_use : how the engine reads that cache: WHOLE, BY_TOKEN or GENERATED_ONLY.
     max_batch, batch_tokens : an accelerator's wish that overrides the engine's batching (placebo_batch).
     """
 
@@ -66,6 +72,7 @@ class LoadedModel:
     dtype: torch.dtype
     facts: list[Fact] = field(default_factory=list)
     cache_factory: Callable[[], Any] | None = None
+    cache_use: str = WHOLE
     max_batch: int | None = None
     batch_tokens: int | None = None
 
