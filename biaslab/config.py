@@ -19,6 +19,7 @@ from biaslab.accel.base import Accelerator
 from biaslab.accel.stack import check_stack
 from biaslab.benchmarks.base import Benchmark
 from biaslab.errors import ConfigError
+from biaslab.models.placement import PlacementConfig
 
 #: What may stand in a label that becomes a folder's name.
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=,()-]{0,119}")
@@ -90,6 +91,7 @@ class Config:
     sample : about this many items of each benchmark, drawn by `seed` as whole clusters, in proportion from
         every category; null: all.
     dtype : "auto" is float32 on a CPU and bfloat16 on a GPU, the same for every arm.
+    device : auto (a GPU if there is one), cpu, cuda or cuda:N.
     threads : of torch; 0: one for embedded models, torch's own choice for others.
     force : compute complete cells again, as a new attempt beside the old one.
     """
@@ -108,6 +110,7 @@ class Config:
     sample: int | None = None
     dtype: str = "auto"
     device: str = "auto"
+    placement: PlacementConfig = field(default_factory=PlacementConfig)
     threads: int = 0
     outputs: str = "outputs"
     dry_run: bool = False
@@ -122,6 +125,9 @@ CHOICES = {
     "tracker.mode": ("auto", "online", "offline"),
     "decoding.mode": ("greedy", "sampled"),
     "dtype": ("auto", "float32", "bfloat16", "float16"),
+    "placement.attention": ("auto", "eager", "sdpa", "flash_attention_2"),
+    "placement.sharding": ("auto", "balanced", "none"),
+    "placement.offload": ("none", "cpu", "disk"),
 }
 #: path -> (test, what is allowed)
 RANGES: dict[str, tuple[Any, str]] = {
@@ -133,6 +139,7 @@ RANGES: dict[str, tuple[Any, str]] = {
     "seed": (lambda v: 0 <= v < 2**31, "0 to 2147483647"),
     "limit": (lambda v: v is None or v >= 1, "at least 1, or null for all"),
     "sample": (lambda v: v is None or v >= 1, "at least 1, or null for all"),
+    "placement.memory_share": (lambda v: 0 < v <= 1, "above 0, at most 1"),
     "threads": (lambda v: v >= 0, "0 (automatic) or more"),
     "analysis.alpha": (lambda v: 0 < v < 0.5, "above 0, below 0.5"),
     "analysis.n_resamples": (lambda v: v >= 99, "at least 99"),

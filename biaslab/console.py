@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
+import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -56,6 +59,18 @@ class Reporter:
         else:
             print(text, flush=True)
 
+    def fetching(self, label: str) -> Callable[[int, int], Callable[[int], None]]:
+        """What a download of `label` reports to: begin(bytes, files), then the bytes that came, from any thread."""
+
+        def begin(n_bytes: int, n_files: int) -> Callable[[int], None]:
+            self.say(f"  {label}: fetching {n_files} files, {n_bytes / 2**20:,.1f} MiB")
+            if self._progress is None:
+                return _Tenths(label, n_bytes, self.say).advance
+            bar, mib = self._progress.add_task(f"fetching {label} (MiB)", total=n_bytes / 2**20), 2**20
+            return lambda n: self._progress.advance(bar, n / mib) if self._progress else None
+
+        return begin
+
     def stop(self) -> None:
         """Take the bars away."""
         if self._progress is not None:
@@ -75,6 +90,23 @@ class Reporter:
         )
         self._cells = self._progress.add_task("cells", total=self.total)
         self._progress.start()
+
+
+class _Tenths:
+    """Progress without a terminal: a line at each tenth of a large download, at most one in ten seconds."""
+
+    def __init__(self, label: str, total: int, say: Callable[[str], None]) -> None:
+        self.label, self.total, self.say = label, max(1, total), say
+        self.done, self.told, self.last = 0, 0, time.monotonic()
+        self._lock = threading.Lock()
+
+    def advance(self, n: int) -> None:
+        with self._lock:
+            self.done += n
+            tenth, now = 10 * self.done // self.total, time.monotonic()
+            if tenth > self.told and (now - self.last > 10 or tenth == 10):
+                self.told, self.last = tenth, now
+                self.say(f"  {self.label}: {10 * tenth} % fetched")
 
 
 def fail(message: str) -> None:

@@ -7,7 +7,7 @@ import dataclasses
 import logging
 import time
 import traceback
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -19,6 +19,9 @@ from biaslab.console import Reporter
 from biaslab.environment import environment
 from biaslab.errors import BiaslabError
 from biaslab.models.base import GENERATED_ONLY, LoadedModel, ModelInfo
+from biaslab.models.hub_files import Progress as Fetching
+from biaslab.models.hub_files import fetch
+from biaslab.models.placement import Placement
 from biaslab.plan import JobPlan
 from biaslab.results.store import Store
 
@@ -47,8 +50,9 @@ class Arm:
 class Workbench:
     """Keeps the untouched model of the last job, so that jobs in one process load a model once."""
 
-    def __init__(self) -> None:
-        self._key: tuple[str, str, str] | None = None
+    def __init__(self, fetching: Callable[[str], Fetching] | None = None) -> None:
+        self.fetching = fetching
+        self._key: tuple[str, Placement] | None = None
         self._model: LoadedModel | None = None
         self._reference: torch.Tensor | None = None
         self.load_s = 0.0
@@ -56,17 +60,24 @@ class Workbench:
     def untouched(self, plan: JobPlan) -> LoadedModel:
         """The plan's model as loaded; callers must not change it."""
         from biaslab.models.loading import load
+        from biaslab.models.placement import check_free
 
-        key = (plan.info.identity, plan.device, plan.dtype)
+        key = (plan.info.identity, plan.placement)
         if self._model is None or self._key != key:
             self._model = self._reference = None  # free the old weights before the new ones come
+            check_free(plan.placement, f"model={plan.info.label}")
+            trust = plan.config.model.trust_remote_code
+            if plan.info.source == "hub":
+                progress = self.fetching(plan.info.label) if self.fetching else None
+                fetch(plan.info, trust_remote_code=trust, progress=progress)
             start = time.perf_counter()
             self._model = load(
                 plan.info,
                 device=plan.device,
                 dtype=plan.dtype,
                 load_kwargs={},
-                trust_remote_code=plan.config.model.trust_remote_code,
+                trust_remote_code=trust,
+                placement=plan.placement,
             )
             self.load_s = time.perf_counter() - start
             self._key = key
@@ -88,7 +99,8 @@ class Workbench:
         from biaslab.models.loading import free_memory
 
         model = self.untouched(plan)
-        if free_memory(plan.device) > 1.5 * weight_bytes(model.module):
+        room = free_memory(plan.device) > 1.5 * weight_bytes(model.module)
+        if room and not plan.placement.dispatched:
             model = dataclasses.replace(model, module=copy.deepcopy(model.module), facts=[])
         else:
             self._model = self._key = self._reference = None
@@ -228,6 +240,7 @@ class _Job:
             "prompt": dataclasses.asdict(spec.prompt),
             "seed": config.seed,
             "dtype": self.plan.dtype,
+            "placement": {**dataclasses.asdict(self.plan.placement), "kernel": _kernel(arm)},
             "identity": spec.identity,
             "environment": environment(self.plan.device, self.engine.batch_tokens, self.engine.max_batch),
             "efficiency": arm.efficiency if arm else {},
@@ -330,6 +343,11 @@ def _engine(plan: JobPlan) -> Engine:
 
     settings = plan.config.engine
     return Engine(settings.batch_tokens, settings.max_batch, settings.padding_side)
+
+
+def _kernel(arm: Arm | None) -> str | None:
+    """The attention kernel the module really uses."""
+    return getattr(arm.model.module.config, "_attn_implementation", None) if arm else None
 
 
 def _set_threads(plan: JobPlan) -> None:

@@ -13,13 +13,8 @@ from biaslab.cell import CellSpec, cell_spec, select
 from biaslab.config import LABEL, Config, ModelConfig
 from biaslab.errors import ConfigError, Unsupported
 from biaslab.models.base import ModelInfo
-from biaslab.models.loading import (
-    default_device,
-    describe_embedded,
-    describe_hub,
-    describe_local,
-    resolve_dtype,
-)
+from biaslab.models.loading import describe_embedded, describe_hub, describe_local
+from biaslab.models.placement import Placement, decide, machine
 
 
 @dataclass(frozen=True)
@@ -33,12 +28,21 @@ class JobPlan:
 
     config: Config
     info: ModelInfo
-    device: str
-    dtype: str
+    placement: Placement
     label: str
     accels: Mapping[str, Accelerator]
     baseline: tuple[CellSpec, ...]
     cells: tuple[CellSpec, ...]
+
+    @property
+    def device(self) -> str:
+        """Where the model is computed."""
+        return self.placement.device
+
+    @property
+    def dtype(self) -> str:
+        """What it is computed in."""
+        return self.placement.dtype
 
     @property
     def results(self) -> Path:
@@ -53,21 +57,20 @@ def make_plan(config: Config, defaults: Mapping[str, Accelerator]) -> JobPlan:
     Raises ConfigError, Unsupported, DataUnavailable or DataMismatch; no weights are read into memory.
     """
     info = describe(config.model)
-    device = default_device() if config.device == "auto" else config.device
-    dtype = resolve_dtype(config.dtype, device)
     accels = {name: accel for name, accel in config.accel.items() if accel.kind != "baseline"}
-    _check_supported(config, info, device, accels)
+    placement = _place(config, info, accels)
+    _check_supported(config, info, placement, accels)
     text = label(accels, defaults)
     if not LABEL.fullmatch(text):
         raise ConfigError(f"accel label {text!r}: give the changed values a shorter form, at most 120 characters")
-    base = tuple(cell_spec(config, info, "none", (), name, dtype) for name in config.benchmark)
+    base = tuple(cell_spec(config, info, "none", (), name, placement.dtype) for name in config.benchmark)
     if config.categories:
         _check_categories(base, config, info)
     if not accels:
-        return JobPlan(config, info, device, dtype, text, accels, (), base)
+        return JobPlan(config, info, placement, text, accels, (), base)
     stack = tuple(accels.values())
-    cells = tuple(cell_spec(config, info, text, stack, name, dtype) for name in config.benchmark)
-    return JobPlan(config, info, device, dtype, text, accels, base, cells)
+    cells = tuple(cell_spec(config, info, text, stack, name, placement.dtype) for name in config.benchmark)
+    return JobPlan(config, info, placement, text, accels, base, cells)
 
 
 def describe(model: ModelConfig) -> ModelInfo:
@@ -102,10 +105,29 @@ def _check_categories(specs: Sequence[CellSpec], config: Config, info: ModelInfo
         raise ConfigError(f"categories=[{','.join(unknown)}]: no such items; there are {', '.join(sorted(there))}")
 
 
-def _check_supported(config: Config, info: ModelInfo, device: str, accels: Mapping[str, Accelerator]) -> None:
+def _place(config: Config, info: ModelInfo, accels: Mapping[str, Accelerator]) -> Placement:
+    packed = any(accel.load_kwargs() for accel in accels.values())
+    return decide(
+        config.placement,
+        device=config.device,
+        dtype=config.dtype,
+        weights=info.weights,
+        machine=machine(),
+        name=f"model={info.label}",
+        loads_packed=packed,
+    )
+
+
+def _check_supported(config: Config, info: ModelInfo, placement: Placement, accels: Mapping[str, Accelerator]) -> None:
+    device = placement.device
     for name, benchmark in config.benchmark.items():
         if (reason := benchmark.unsupported(info)) is not None:
             raise Unsupported(f"benchmark={name} on model={info.label}: {reason}")
     for name, accel in accels.items():
         if (reason := accel.unsupported(info, device.split(":")[0])) is not None:
             raise Unsupported(f"accel={name} on model={info.label} ({device}): {reason}")
+        if placement.offload != "none" and accel.kind in ("pruner", "quantizer"):
+            raise Unsupported(
+                f"accel={name} on model={info.label}: it changes weights, and some of them wait in "
+                f"{placement.offload} (placement.offload); run it where the model fits, accel=none and kv* work here"
+            )

@@ -109,7 +109,7 @@ def run_job(composed: DictConfig) -> list[dict[str, Any]]:
 
     folder = Path(HydraConfig.get().runtime.output_dir)
     command = "python -m biaslab " + shlex.join(HydraConfig.get().overrides.task)
-    _Current.bench = _Current.bench or Workbench()
+    _Current.bench = _Current.bench or Workbench(_Current.reporter.fetching)
     entries: list[dict[str, Any]] = []
     try:
         plan = _plan(composed)

@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from biaslab.models.weights import Weights
+
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -35,6 +37,7 @@ class ModelInfo:
     config : config.json, parsed.
     note : one line every list and report shows beside the model ("" for none).
     planted : the planted truth of an embedded model, else None.
+    weights : what the weight files hold, None where it is not known.
     """
 
     label: str
@@ -45,6 +48,7 @@ class ModelInfo:
     config: Mapping[str, Any]
     note: str = ""
     planted: Planted | None = None
+    weights: Weights | None = None
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from typing import Any
 
 from biaslab.errors import ConfigError
 from biaslab.models.base import ModelInfo
+from biaslab.models.weights import of_files
 
 TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "spiece.model")
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
@@ -60,6 +61,7 @@ def describe_local(path: str, name: str = "", *, trust_remote_code: bool = False
         path=str(folder),
         architecture=str(config["architectures"][0]),
         config=config,
+        weights=of_files(weights, config),
     )
 
 
@@ -110,8 +112,7 @@ def _needs_own_code(config: Mapping[str, Any]) -> bool:
 def _weights(folder: Path, asked: str) -> list[Path]:
     weights = sorted(folder.glob("*.safetensors"))
     _check_shards(folder, asked)
-    for file in weights:
-        _check_header(file)
+    check_files(weights)
     if weights:
         return weights
     pickled = sorted(path.name for pattern in PICKLED for path in folder.glob(pattern))
@@ -137,6 +138,12 @@ def _check_shards(folder: Path, asked: str) -> None:
         raise ConfigError(
             f"{asked}: {len(missing)} of {len(names)} weight files are missing, e.g. {missing[0]}; fetch them"
         )
+
+
+def check_files(weights: Iterable[Path]) -> None:
+    """ConfigError for the first safetensors file that is truncated or none at all."""
+    for file in weights:
+        _check_header(file)
 
 
 def _check_header(file: Path) -> None:

@@ -1,83 +1,78 @@
-"""Models of the Hugging Face hub: a revision resolved to a commit, and the hub's errors in one line each."""
+"""Models of the Hugging Face hub: a revision resolved to a commit, and what its weights need in memory."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-from biaslab.errors import BiaslabError, ConfigError, DataUnavailable
+from biaslab.errors import ConfigError
+from biaslab.models import weights as sizes
 from biaslab.models.base import ModelInfo
 from biaslab.models.folders import read_config, safe_label
+from biaslab.models.hub_errors import hub_errors, offline, offline_forced
+from biaslab.models.hub_files import Silent, cache_dir, listing_of, named_weights, weight_files
+from biaslab.models.weights import Weights
 
 
 def describe_hub(repo_id: str, revision: str = "main", name: str = "", *, trust_remote_code: bool = False) -> ModelInfo:
-    """A model of the hub, its revision resolved to a commit; only config.json is fetched.
+    """A model of the hub, its revision resolved to a commit; config.json and headers of the weights are fetched.
 
     Raises DataUnavailable: not found, access not granted, or offline and not on this machine;
-    ConfigError: no causal language model, or one that needs code of its own.
+    ConfigError: no causal language model, no safetensors, or one that needs code of its own.
     """
-    from huggingface_hub import hf_hub_download
-
-    asked = f"model.id={repo_id}"
     if not repo_id:
         raise ConfigError("model=hub needs model.id=owner/name")
-    with hub_errors(repo_id, revision):
-        path = Path(hf_hub_download(repo_id, "config.json", revision=revision))
-    config = read_config(path, asked, trust_remote_code)
+    config, commit, weights = _describe(repo_id, revision, trust_remote_code, cache_dir(), _endpoint())
     return ModelInfo(
         label=name or safe_label(repo_id.rsplit("/", 1)[-1]),
         source="hub",
-        identity=f"{repo_id}@{path.parent.name}",  # the cache's folder is snapshots/<commit>
+        identity=f"{repo_id}@{commit}",
         path=repo_id,
         architecture=str(config["architectures"][0]),
         config=config,
+        weights=weights,
     )
 
 
-@contextmanager
-def hub_errors(repo_id: str, revision: str) -> Iterator[None]:
-    """Turn the hub's errors, also those that transformers wraps, into DataUnavailable or ConfigError."""
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        causes = [error.__cause__, error.__context__]
-        for found in (error, *(cause for cause in causes if isinstance(cause, Exception))):
-            if (told := _explain(found, repo_id, revision)) is not None:
-                raise told from error
-        raise
+@lru_cache(maxsize=64)
+def _describe(
+    repo_id: str, revision: str, trust: bool, cache: str, endpoint: str
+) -> tuple[Mapping[str, Any], str, Weights | None]:
+    """Config, commit and weights. `cache` and `endpoint` are arguments so that another hub is another entry.
+
+    One process asks once: all jobs of a sweep see the same commit, even if a branch moves meanwhile.
+    """
+    from huggingface_hub import hf_hub_download
+
+    with hub_errors(repo_id, revision):
+        path = Path(hf_hub_download(repo_id, "config.json", revision=revision, tqdm_class=Silent))
+        config = read_config(path, f"model.id={repo_id}", trust)
+        commit = path.parent.name  # the cache's folder is snapshots/<commit>
+        return config, commit, _weights(repo_id, commit, path.parent, config)
 
 
-def _explain(error: Exception, repo_id: str, revision: str) -> BiaslabError | None:
-    """One line for an error of huggingface_hub, None for any other."""
-    from huggingface_hub import errors as hub
+def _weights(repo_id: str, commit: str, folder: Path, config: Mapping[str, Any]) -> Weights | None:
+    """What the weight files hold, from the files where they are here, else from their headers on the hub."""
+    local = named_weights(folder)
+    if local and all(file.is_file() for file in local):
+        return sizes.of_files(local, config)
+    if offline_forced():
+        raise offline(repo_id)
+    from huggingface_hub import HfApi
 
-    if isinstance(error, hub.GatedRepoError):
-        return DataUnavailable(
-            f"{repo_id}: access is not granted; ask for it at https://huggingface.co/{repo_id}, then log in "
-            "with `hf auth login` or set HF_TOKEN"
-        )
-    if isinstance(error, hub.RevisionNotFoundError):
-        return DataUnavailable(f"model.revision={revision}: {repo_id} has no such revision")
-    if isinstance(error, (hub.RepositoryNotFoundError, hub.HFValidationError)):
-        return DataUnavailable(
-            f"model.id={repo_id}: not found on the hub, or private; check the spelling, or log in with `hf auth login`"
-        )
-    if isinstance(error, (hub.LocalEntryNotFoundError, hub.OfflineModeIsEnabled)):
-        return _offline(repo_id)
-    if isinstance(error, hub.EntryNotFoundError):
-        return ConfigError(f"model.id={repo_id}: no config.json there, so it is no transformers model")
-    if isinstance(error, hub.HfHubHTTPError):
-        return DataUnavailable(f"{repo_id}: the hub answered with status {error.response.status_code}; try again later")
-    return None
+    listing = listing_of(repo_id, commit)
+    files = weight_files(repo_id, commit, listing)
+    tensors = [
+        (entry.dtype, entry.parameter_count, entry.data_offsets[1] - entry.data_offsets[0])
+        for file in files
+        for entry in HfApi().parse_safetensors_file_metadata(repo_id, file, revision=commit).tensors.values()
+    ]
+    return sizes.count(tensors, sum(listing[file].size for file in files), config)
 
 
-def _offline(repo_id: str) -> DataUnavailable:
-    forced = os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE")
-    why = "HF_HUB_OFFLINE is set" if forced else "the hub cannot be reached"
-    return DataUnavailable(
-        f"{repo_id}: not on this machine and {why}; fetch it where there is a network "
-        f"(`hf download {repo_id}`), or use model=local model.path=DIR, or an embedded model "
-        "(model=tiny_llama)"
-    )
+def _endpoint() -> str:
+    from huggingface_hub import constants
+
+    return str(constants.ENDPOINT)

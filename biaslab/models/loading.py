@@ -7,7 +7,7 @@ code from a model repository unless told to trust it, and never accepts a layer 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -15,7 +15,9 @@ from biaslab.errors import BiaslabError, CellFailed, ConfigError
 from biaslab.libraries import import_hqq
 from biaslab.models.base import LoadedModel, ModelInfo, Planted
 from biaslab.models.folders import describe_local, safe_label
-from biaslab.models.hub import describe_hub, hub_errors
+from biaslab.models.hub import describe_hub
+from biaslab.models.hub_files import fetch
+from biaslab.models.placement import Placement, default_device, free_memory, resolve_dtype
 
 __all__ = [
     "DTYPES",
@@ -54,10 +56,12 @@ def load(
     dtype: str,
     load_kwargs: Mapping[str, Any] | None = None,
     trust_remote_code: bool = False,
+    placement: Placement | None = None,
 ) -> LoadedModel:
     """The model in evaluation mode on `device`, computing in `dtype` (one of DTYPES).
 
     load_kwargs : of an accelerator that quantizes while loading; merged into from_pretrained.
+    placement : attention kernel and sharding; None for the whole model on `device`.
     Raises CellFailed if the checkpoint lacks a layer (which would be random), has one too many, or cannot
     be read; DataUnavailable if the hub does not give it.
     """
@@ -68,51 +72,19 @@ def load(
 
     if dtype not in DTYPES:
         raise ConfigError(f"dtype={dtype}: choose one of {', '.join(DTYPES)}")
-    where = _where(info) | {"trust_remote_code": trust_remote_code}
-    options = {"dtype": getattr(torch, dtype), "use_safetensors": True, **where, **(load_kwargs or {})}
-    quantized = "quantization_config" in options or "quantization_config" in info.config
-    if quantized:  # such modules are placed while they load and refuse to be moved or cast
-        options.setdefault("device_map", {"": device})
-    on_hub = hub_errors(info.path, where["revision"]) if info.source == "hub" else nullcontext()
-    with _quiet(), _load_errors(info), on_hub:
-        tokenizer = AutoTokenizer.from_pretrained(info.path, **where)
-        module, report = AutoModelForCausalLM.from_pretrained(info.path, output_loading_info=True, **options)
+    placed = (placement or Placement(device, dtype)).load_kwargs()
+    options = {"dtype": getattr(torch, dtype), "use_safetensors": True, **placed, **(load_kwargs or {})}
+    if "quantization_config" in options or "quantization_config" in info.config:
+        options.setdefault("device_map", {"": device})  # such modules refuse to be moved or cast
+    local = {"local_files_only": True, "trust_remote_code": trust_remote_code}
+    with _quiet(), _load_errors(info):
+        folder = str(fetch(info, trust_remote_code=trust_remote_code)) if info.source == "hub" else info.path
+        tokenizer = AutoTokenizer.from_pretrained(folder, **local)
+        module, report = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, **local, **options)
     _check_report(info, report)
-    if not quantized:
+    if "device_map" not in options:
         module = module.to(device)
     return LoadedModel(module.eval(), tokenizer, info, torch.device(device), getattr(torch, dtype))
-
-
-def default_device() -> str:
-    """Return "cuda" where a GPU is usable, else "cpu"."""
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def resolve_dtype(name: str, device: str) -> str:
-    """`name`, or for "auto" float32 on a CPU and bfloat16 on anything else."""
-    if name != "auto":
-        return name
-    return "float32" if device == "cpu" else "bfloat16"
-
-
-def free_memory(device: str) -> float:
-    """Bytes that can still be allocated on `device`."""
-    if device.startswith("cuda"):
-        import torch
-
-        return float(torch.cuda.mem_get_info(device)[0])
-    import psutil  # type: ignore[import-untyped]
-
-    return float(psutil.virtual_memory().available)
-
-
-def _where(info: ModelInfo) -> dict[str, Any]:
-    """Arguments that pin what from_pretrained reads: the commit that was described, or this folder alone."""
-    if info.source == "hub":
-        return {"revision": info.identity.rsplit("@", 1)[1]}
-    return {"local_files_only": True}
 
 
 def _check_report(info: ModelInfo, report: Mapping[str, Any]) -> None:

@@ -73,6 +73,13 @@ def test_nothing_appears_outside_outputs(swept: tuple[Path, str]) -> None:
     assert sorted(p.name for p in (folder / "outputs").iterdir()) == ["reports", "results", "sweeps"]
 
 
+def test_a_cell_says_where_and_by_which_kernel_it_was_computed(swept: tuple[Path, str]) -> None:
+    for cell in cells(swept[0]).values():
+        placed = cell["placement"]
+        assert (placed["device"], placed["dtype"], placed["kernel"]) == ("cpu", "float32", "sdpa")
+        assert placed["needed_bytes"] > 300_000
+
+
 def test_a_cell_alone_says_how_to_make_it_again(swept: tuple[Path, str]) -> None:
     folder, _ = swept
     cell = next(c for c in cells(folder).values() if c["accel"]["label"] == "wanda50")

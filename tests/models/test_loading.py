@@ -362,20 +362,3 @@ def test_a_cached_hub_model_is_pinned_to_its_commit_and_loads_offline(
     assert (info.identity, info.label, info.source) == (f"some/model@{commit}", "model", "hub")
     own, original = load_cpu(info), load_cpu(describe_local(str(clean)))
     assert torch.equal(own.module.lm_head.weight, original.module.lm_head.weight)
-
-
-def test_a_gated_model_met_while_loading_says_how_to_get_access(clean: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import huggingface_hub.errors as errors
-    import transformers
-
-    def refuse(*_args: Any, **_options: Any) -> None:
-        try:
-            raise errors.GatedRepoError("no", response=_answer(403))
-        except errors.GatedRepoError as error:
-            raise OSError("You are trying to access a gated repo.\nMake sure to have access") from error
-
-    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", refuse)
-    base = describe_local(str(clean))
-    info = ModelInfo("m", "hub", "some/model@abc", "some/model", base.architecture, base.config)
-    with pytest.raises(DataUnavailable, match="some/model: access is not granted"):
-        load_cpu(info)
