@@ -15,26 +15,27 @@ import numpy as np
 from analysis import kernel
 from analysis.clusters import Clusters, Floats
 from analysis.contrasts import ArmKey
+from analysis.effects import eta_interval
 from analysis.study import Anova, AnovaRow
 
 SOURCES = ("model", "accel", "model x accel")
 ROUNDING = 1e-12  # variation under this share of the largest score is rounding
 
 
-def anova_tables(scores: Floats, grid: Sequence[ArmKey], clusters: Clusters) -> list[Anova]:
+def anova_tables(scores: Floats, grid: Sequence[ArmKey], clusters: Clusters, *, alpha: float = 0.05) -> list[Anova]:
     """The table on items and, where items share clusters, on cluster means.
 
     scores : (n_items, n_arms), no NaN, columns as in `grid`.
     grid : a full grid of (model, accel), every model with the same accels.
     clusters : of the items.
     """
-    tables = [rm_anova(scores, grid, unit="items")]
+    tables = [rm_anova(scores, grid, unit="items", alpha=alpha)]
     if not clusters.singletons:
-        tables.append(rm_anova(clusters.means(scores), grid, unit="cluster means"))
+        tables.append(rm_anova(clusters.means(scores), grid, unit="cluster means", alpha=alpha))
     return tables
 
 
-def rm_anova(scores: Floats, grid: Sequence[ArmKey], *, unit: str) -> Anova:
+def rm_anova(scores: Floats, grid: Sequence[ArmKey], *, unit: str, alpha: float = 0.05) -> Anova:
     """pingouin.rm_anova over `scores` (n_units, n_arms), or the reason why it cannot run.
 
     Sources without an effect in any unit, or with the same effect in all of them, have no F: they are left
@@ -54,7 +55,7 @@ def rm_anova(scores: Floats, grid: Sequence[ArmKey], *, unit: str) -> Anova:
         table, noted = _table(cube)
     except ZeroDivisionError:  # pingouin 0.7.0's Mauchly test, with hardly more units than contrasts
         return Anova(unit, n, reason=f"{n} complete {unit} are too few for pingouin's test of sphericity")
-    kept = [_row(s, table[s], n) for s in SOURCES if s not in untestable]
+    kept = [_row(s, table[s], n, alpha) for s in SOURCES if s not in untestable]
     spherical = ", ".join(row.source for row in kept if row.df1 > n - 1)
     few = f"{spherical}: no Mauchly test with fewer {unit} than contrasts" if spherical else ""
     noted = "" if untestable and noted.startswith("pingouin") else noted  # it warns of what is left out
@@ -119,13 +120,21 @@ def _pingouin(cube: Floats) -> tuple[dict[str, dict[str, object]], str]:
     return dict(zip(SOURCES, rows, strict=True)), "; ".join(f"pingouin: {text}" for text in noted)
 
 
-def _row(source: str, values: dict[str, object], n: int) -> AnovaRow:
+def _row(source: str, values: dict[str, object], n: int, alpha: float) -> AnovaRow:
     names = ("SS", "ddof1", "ddof2", "MS", "F", "p_unc", "p_GG_corr", "eps", "W_spher", "p_spher", "ng2")
     ss, df1, df2, ms, f, p, p_gg, eps, w, p_sphericity, generalized = (_number(values.get(n)) for n in names)
     partial = f * df1 / (f * df1 + df2)  # SS / (SS + SS of its error), from the definition of F
+    df1_gg, df2_gg = eps * df1, eps * df2
+    ends = [
+        *eta_interval(partial, df1_gg, df2_gg, alpha=alpha),
+        *eta_interval(generalized, df1_gg, df2_gg, alpha=alpha),
+    ]
     if df1 > n - 1:  # the covariance of the contrasts is singular: W says nothing
         w = p_sphericity = math.nan
-    return AnovaRow(source, ss, df1, df2, ms, f, p, p_gg, eps, w, p_sphericity, partial, generalized)
+    error = ms / f * df2
+    return AnovaRow(
+        source, ss, df1, df2, ms, f, p, p_gg, eps, w, p_sphericity, partial, generalized, error, df1_gg, df2_gg, *ends
+    )
 
 
 def _number(value: object) -> float:

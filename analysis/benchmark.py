@@ -63,7 +63,7 @@ def analyse_benchmark(frame: Frame, absent: Sequence[Missing], settings: Setting
         means=means,
         shifts=moved + absent_shifts([m for m in absent if (m.model, m.accel) not in frame.cells], levels),
         differences=contrasts,
-        anova=classic_anova(frame, levels.grid),
+        anova=classic_anova(frame, levels.grid, alpha=settings.alpha),
         omnibus=test,
         verdict=verdict,
         sentence=sentence,

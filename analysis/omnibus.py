@@ -50,13 +50,13 @@ def omnibus(frame: Frame, grid: Sequence[ArmKey], settings: Settings) -> Omnibus
     )
 
 
-def classic_anova(frame: Frame, grid: Sequence[ArmKey]) -> list[Anova]:
+def classic_anova(frame: Frame, grid: Sequence[ArmKey], *, alpha: float) -> list[Anova]:
     """The two-way ANOVA over the largest full part of `grid`; what it leaves out is in `reason`."""
     full = largest_grid(grid)
     if not full:
         return [Anova("items", 0, reason="no accelerated arm with a baseline was measured")]
     complete = complete_items(frame, full)
-    tables = anova_tables(frame.matrix(full)[complete], full, frame.clusters.take(complete))
+    tables = anova_tables(frame.matrix(full)[complete], full, frame.clusters.take(complete), alpha=alpha)
     left_out = [f"{a} of {m}" for m, a in grid if (m, a) not in full]
     if not left_out:
         return tables

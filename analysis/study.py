@@ -92,7 +92,11 @@ class Difference:
 
 @dataclass(frozen=True)
 class AnovaRow:
-    """One source of the two-way repeated-measures ANOVA. NaN where the source cannot be tested."""
+    """One source of the two-way repeated-measures ANOVA. NaN where the source cannot be tested.
+
+    df1_gg, df2_gg : Greenhouse-Geisser corrected degrees of freedom, those of p_gg and of the intervals of
+    partial and generalized eta squared (noncentral F, coverage 1 - alpha). ss_error : of the source's own error.
+    """
 
     source: str  # "model", "accel", "model x accel"
     ss: float
@@ -107,6 +111,13 @@ class AnovaRow:
     p_sphericity: float
     eta2_partial: float
     eta2_generalized: float
+    ss_error: float = math.nan
+    df1_gg: float = math.nan
+    df2_gg: float = math.nan
+    eta2_partial_low: float = math.nan
+    eta2_partial_high: float = math.nan
+    eta2_generalized_low: float = math.nan
+    eta2_generalized_high: float = math.nan
 
 
 @dataclass(frozen=True)
@@ -117,6 +128,43 @@ class Anova:
     n: int
     rows: list[AnovaRow] = field(default_factory=list)
     reason: str = ""
+
+
+@dataclass(frozen=True)
+class SimpleEffect:
+    """Effect of one factor within one level of the other, with an error term of its own.
+
+    f, df1, df2, eps, p_gg : one-way repeated-measures ANOVA on items (Greenhouse-Geisser); *_clusters : on
+    cluster means. p : combined cluster sign-flip test, the calibrated one; p_holm : Holm's over the same kind.
+    """
+
+    effect: str  # "accel" or "model"
+    within: str  # the other one
+    level: str
+    f: float
+    df1: int
+    df2: int
+    eps: float
+    p_gg: float
+    f_clusters: float
+    df2_clusters: int
+    eps_clusters: float
+    p_gg_clusters: float
+    p: float
+    p_holm: float = math.nan
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class InteractionContrast:
+    """(model_1 - model_2) x (accel_1 - accel_2): by how much the step between the accels differs."""
+
+    model_1: str
+    model_2: str
+    accel_1: str
+    accel_2: str
+    estimate: Estimate
+    p_holm: float = math.nan
 
 
 @dataclass(frozen=True)
