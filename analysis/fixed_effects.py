@@ -62,7 +62,7 @@ def fixed_effects(scores: Floats, arms: Sequence[ArmKey]) -> FixedEffects | str:
     models = np.array([names.index(m) for m, _ in arms], dtype=np.intp)
     there = ~np.isnan(scores)
     many = np.column_stack([there[:, models == m].sum(axis=1) > 1 for m in range(len(names))])
-    used = many.any(axis=1)
+    used = np.asarray(many.any(axis=1))
     scores = np.where(many[:, models], scores, np.nan)[used]
     there = ~np.isnan(scores)
     a = np.zeros((len(arms), len(arms)))
@@ -74,7 +74,7 @@ def fixed_effects(scores: Floats, arms: Sequence[ArmKey]) -> FixedEffects | str:
         if len(js) and np.linalg.matrix_rank(block, tol=1e-9 * max(1.0, float(block.max()))) < len(js) - 1:
             return f"too few answers of {names[m]} are paired to compare all its cells"
         a[np.ix_(js, js)] = block
-    inverse: Floats = np.linalg.pinv(a, hermitian=True)
+    inverse = np.asarray(np.linalg.pinv(a, hermitian=True), dtype=np.float64)
     b = _centred(scores, models).sum(axis=0)
     accels = list(dict.fromkeys(acc for _, acc in arms))
     common = np.array([[float(acc == x) for x in accels] for _, acc in arms])

@@ -203,7 +203,7 @@ def profiles(frame: Frame, arms: Sequence[ArmKey], *, alpha: float) -> list[Flip
     for arm in arms:
         margin = np.abs(frame.score(arm[0], BASELINE))
         rows = flip_profile(margin, changed(frame, arm), frame.clusters, alpha=alpha)
-        out += [FlipBin(*arm, i, *row) for i, row in enumerate(rows, 1)]
+        out += [FlipBin(arm[0], arm[1], i, low, high, n, rate) for i, (low, high, n, rate) in enumerate(rows, 1)]
     return out
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 
@@ -116,7 +117,7 @@ def test_the_profile_sorts_items_by_how_sure_the_baseline_was() -> None:
     rows = flip_profile(margin, flipped, partition(range(500)))
     assert len(rows) == 10
     assert sum(r[3].n_items for r in rows) == 490
-    assert all(a[1] < b[0] for a, b in zip(rows, rows[1:], strict=False))
+    assert all(a[1] < b[0] for a, b in itertools.pairwise(rows))
     assert rows[0][3].value > 0.7 > 0.3 > rows[-1][3].value
     low, high, n, rate = rows[3]
     inside = (margin >= low) & (margin <= high) & ~np.isnan(flipped)
