@@ -104,7 +104,8 @@ def check_rebuilt(name: str, folder: Path) -> None:
     for category, (r, slope) in plain.recovery(before).items():
         tolerance = 0.45 if category == "val" else 0.2
         assert r > stored[category]["r"] - tolerance, category
-        assert slope == pytest.approx(stored[category]["slope"], abs=tolerance), category
+        # The right slope is 1: a rebuild may come nearer to it than what ships, but not miss it by much more.
+        assert abs(slope - 1) < abs(stored[category]["slope"] - 1) + tolerance, category
     plain.quantize(model, 4)
     after = plain.planted_scores(model, tokenizer, scale)
     shift = float(np.mean([b[2] - a[2] for a, b in zip(before, after, strict=True) if a[1] > 0]))
