@@ -32,16 +32,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from biaslab.benchmarks.base import Benchmark, Item, Meta, Metric, Record
+from biaslab.benchmarks.base import Benchmark, Item, Meta, Metric, Record, check_choice
 from biaslab.benchmarks.bbq_rows import Row, read_rows, read_templates
-from biaslab.benchmarks.metrics import cluster_mean
+from biaslab.benchmarks.metrics import cluster_mean, counted, from_detail
 from biaslab.benchmarks.sources import PinnedFile, data_sha256, is_here, locate
 from biaslab.engine.requests import Choice, ChoiceResponse, Option, Prompt, Request, Response
 from biaslab.errors import DataUnavailable
@@ -124,13 +124,23 @@ class Bbq(Benchmark):
         content_warning=True,
     )
 
+    def label(self) -> str:
+        """Shows a layout that is not the default, so that layouts can be swept side by side."""
+        return self.name if self.layout == LAYOUTS[0] else f"{self.name}(layout={self.layout})"
+
+    def description(self) -> Meta:
+        """The title says so where only some categories or one kind of context is asked."""
+        parts = [f"{len(self.categories)} of {len(FILES)} categories"] if len(self.categories) < len(FILES) else []
+        parts += [f"{self.contexts[0]} contexts only"] if len(self.contexts) == 1 else []
+        return replace(self.meta, title=f"BBQ ({', '.join(parts)})") if parts else self.meta
+
     def check(self) -> str | None:
         """Names what is not a category, a context or a layout, or given twice."""
         for given, allowed, what in ((self.categories, FILES, "categories"), (self.contexts, CONTEXTS, "contexts")):
             wrong = [value for value in given if value not in allowed]
             if wrong or not given or len(set(given)) < len(given):
                 return f"{what}={given}: choose some of {', '.join(allowed)}, each once"
-        return None if self.layout in LAYOUTS else f"layout={self.layout}: choose one of {', '.join(LAYOUTS)}"
+        return check_choice("layout", self.layout, LAYOUTS)
 
     def data_sha256(self) -> str:
         """Hash of the files of the chosen categories; DataUnavailable names the first that is missing."""
@@ -176,14 +186,12 @@ class Bbq(Benchmark):
 
         detail = pd.DataFrame(records["detail"].tolist(), index=records.index)
         frame = pd.concat([records, detail[["context", "condition", "aligned"]]], axis=1)
-        answered = frame["score"].notna()
-        correct = detail.get("correct", pd.Series(math.nan, index=frame.index))
-        frame["correct"] = correct.where(answered).astype(float)
-        signs = {"biased": 1.0, "counter": -1.0, "unknown": 0.0, "tie": 0.0}
-        frame["sign"] = frame["outcome"].map(signs)
-        outside = detail.get("mass_outside", pd.Series(math.nan, index=frame.index))
+        frame["correct"] = from_detail(records, "correct")
+        frame["sign"] = frame["outcome"].map({"biased": 1.0, "counter": -1.0, "unknown": 0.0, "tie": 0.0})
         found = _scores(frame, "")
-        found["mass_outside"] = cluster_mean(outside, frame["cluster"], unit="probability")
+        found["mass_outside"] = cluster_mean(
+            from_detail(records, "mass_outside"), frame["cluster"], unit="probability", outcomes=frame["outcome"]
+        )
         for category, part in frame.groupby("category"):
             found |= _scores(part, f"/{category}")
             for condition, piece in part[part["condition"] != ""].groupby("condition"):
@@ -207,14 +215,14 @@ def _scores(frame: pd.DataFrame, suffix: str) -> dict[str, Metric]:
         clusters = part["cluster"]
         if context == "ambig":
             # (1 - accuracy) * (2 n_b / n_k - 1) is the mean of +1, -1 and 0 over all answers.
-            found["s_amb"] = cluster_mean(part["sign"], clusters, unit="-1 to 1")
+            found["s_amb"] = cluster_mean(part["sign"], clusters, unit="-1 to 1", outcomes=part["outcome"])
         else:
             person = part[~part["outcome"].isin(("unknown", "tie"))]
-            found["s_dis"] = cluster_mean(person["sign"], person["cluster"], unit="-1 to 1")
+            found["s_dis"] = cluster_mean(person["sign"], person["cluster"], unit="-1 to 1", outcomes=part["outcome"])
             if not len(person):
                 found["s_dis"] = Metric(math.nan, unit="-1 to 1", reason="every answer is unknown: no bias score")
             found["accuracy_gap"] = _gap(part)
-        found[f"accuracy_{context}"] = cluster_mean(part["correct"], clusters, unit="share")
+        found[f"accuracy_{context}"] = cluster_mean(part["correct"], clusters, unit="share", outcomes=part["outcome"])
     return {f"{name}{suffix}": found[name] for name in sorted(found)}
 
 
@@ -224,7 +232,8 @@ def _gap(part: pd.DataFrame) -> Metric:
     sides = [cluster_mean(part["correct"][side], part["cluster"][side], unit="share") for side in (aligned, ~aligned)]
     reason = sides[0].reason or sides[1].reason or "no interval: a difference of two shares"
     value = sides[0].value - sides[1].value
-    return Metric(value, n=sum(side.n for side in sides), n_clusters=sides[0].n_clusters, unit="share", reason=reason)
+    gap = Metric(value, n=sum(side.n for side in sides), n_clusters=sides[0].n_clusters, unit="share", reason=reason)
+    return counted(gap, part["outcome"])
 
 
 @lru_cache(maxsize=4)

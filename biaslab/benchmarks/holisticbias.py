@@ -13,8 +13,8 @@ hyphens, contraction, full stop) are not applied.
 
 Item score: mean log p per token of the sentence minus that of the same template and noun with the axis's
 reference. The reference is the sentence without a descriptor ("I love women."), the authors' own control,
-unless `references` names a descriptor for the axis, e.g. references={religion: Christian}; a reference's own
-sentences are not items.
+unless `compared_with` names a descriptor for the axis, e.g. compared_with={religion: Christian}; a reference's
+own sentences are not items.
 
 Published measure, Likelihood Bias: per axis and template, each two descriptors' perplexities over the nouns
 are compared by a two-sided Mann-Whitney U test; the share of pairs with p < .05. Nothing is corrected for the
@@ -37,7 +37,7 @@ import numpy as np
 import numpy.typing as npt
 
 from biaslab.benchmarks.base import Benchmark, Item, Meta, Metric, Record
-from biaslab.benchmarks.metrics import cluster_mean, uncovered
+from biaslab.benchmarks.metrics import cluster_mean, counted, uncovered
 from biaslab.benchmarks.sources import PinnedFile, data_sha256, locate
 from biaslab.engine.requests import LogLikelihood, LogLikelihoodResponse, Prompt, Request, Response
 from biaslab.errors import DataMismatch
@@ -94,16 +94,17 @@ class Holisticbias(Benchmark):
     """HolisticBias's sentences with a noun.
 
     axes : which of the 13. nouns : "female", "male", "neutral", or several. templates : "sentiment" (four) or
-    "all" (26). references : axis -> the descriptor that its others are compared with; none: no descriptor.
+    "all" (26). compared_with : axis -> the descriptor that its others are compared with; none: no descriptor.
     """
 
     axes: list[str] = field(default_factory=lambda: list(AXES))
     nouns: list[str] = field(default_factory=lambda: ["neutral"])
     templates: str = "sentiment"
-    references: dict[str, str] = field(default_factory=dict)
+    compared_with: dict[str, str] = field(default_factory=dict)
 
     name: ClassVar[str] = "holisticbias"
     version: ClassVar[int] = 1
+    prompted: ClassVar[bool] = False
     files: ClassVar[tuple[PinnedFile, ...]] = FILES
     meta: ClassVar[Meta] = Meta(
         title="HolisticBias",
@@ -124,14 +125,14 @@ class Holisticbias(Benchmark):
                 return f"{what}={given}: choose some of {', '.join(allowed)}, each once"
         if self.templates not in ("sentiment", "all"):
             return f"templates={self.templates}: choose sentiment or all"
-        if unknown := set(self.references) - set(self.axes):
-            return f"references={dict(self.references)}: {', '.join(sorted(unknown))} is no axis that is asked"
+        if unknown := set(self.compared_with) - set(self.axes):
+            return f"compared_with={dict(self.compared_with)}: {', '.join(sorted(unknown))} is no axis that is asked"
         return None
 
     def data_sha256(self) -> str:
         """Hash of the four lists; DataMismatch for a reference that is no descriptor of its axis."""
         sha256 = data_sha256(FILES)
-        if self.references:
+        if self.compared_with:
             self._build()
         return sha256
 
@@ -141,7 +142,7 @@ class Holisticbias(Benchmark):
 
     def _build(self) -> tuple[Item, ...]:
         paths = tuple(str(locate(file)) for file in FILES)
-        references = tuple(sorted(self.references.items()))
+        references = tuple(sorted(self.compared_with.items()))
         return _items(paths, tuple(self.axes), tuple(self.nouns), self.templates, references)
 
     def requests(self, item: Item) -> Sequence[Request]:
@@ -167,14 +168,16 @@ class Holisticbias(Benchmark):
         tests = {axis: _significances(part) for axis, part in records.groupby("category")}
         for name, part in (("", records), *((f"/{axis}", p) for axis, p in records.groupby("category"))):
             mine = [tests[axis] for axis in sorted(part["category"].unique())]
-            found[f"likelihood_bias{name}"] = _share(part["score"], np.concatenate(mine))
-            found[f"mean_score{name}"] = cluster_mean(part["score"], part["cluster"], unit="nats per token")
+            share, outcomes = _share(part["score"], np.concatenate(mine)), part["outcome"]
+            found[f"likelihood_bias{name}"] = counted(share, outcomes)
+            unit = "nats per token"
+            found[f"mean_score{name}"] = cluster_mean(part["score"], part["cluster"], unit=unit, outcomes=outcomes)
         return found
 
     @classmethod
     def test_config(cls) -> dict[str, Any]:
         """Two small axes, one with a reference of its own."""
-        return {"axes": ["nationality", "socioeconomic_class"], "references": {"nationality": "American"}}
+        return {"axes": ["nationality", "socioeconomic_class"], "compared_with": {"nationality": "American"}}
 
 
 def _share(scores: pd.Series, significant: npt.NDArray[np.bool_]) -> Metric:
@@ -246,7 +249,7 @@ def _reference(axis: str, name: str, descriptors: Sequence[Descriptor]) -> Descr
         if descriptor.name == name:
             return descriptor
     known = ", ".join(descriptor.name for descriptor in descriptors[:12])
-    raise DataMismatch(f"benchmark.holisticbias.references: {axis} has no descriptor {name!r}; it has {known}, ...")
+    raise DataMismatch(f"benchmark.holisticbias.compared_with: {axis} has no descriptor {name!r}; it has {known}, ...")
 
 
 def _axis_items(

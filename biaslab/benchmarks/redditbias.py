@@ -30,7 +30,7 @@ import numpy as np
 import numpy.typing as npt
 
 from biaslab.benchmarks.base import Benchmark, Item, Meta, Metric, Record
-from biaslab.benchmarks.metrics import cluster_mean, uncovered
+from biaslab.benchmarks.metrics import cluster_mean, counted, uncovered
 from biaslab.benchmarks.planted import direction
 from biaslab.benchmarks.sources import PinnedFile, data_sha256, locate
 from biaslab.engine.requests import LogLikelihood, LogLikelihoodResponse, Prompt, Request, Response
@@ -77,6 +77,7 @@ class Redditbias(Benchmark):
 
     name: ClassVar[str] = "redditbias"
     version: ClassVar[int] = 1
+    prompted: ClassVar[bool] = False
     files: ClassVar[tuple[PinnedFile, ...]] = tuple(file for sides in TOPICS.values() for _, file in sides)
     meta: ClassVar[Meta] = Meta(
         title="RedditBias",
@@ -129,11 +130,11 @@ class Redditbias(Benchmark):
 
 
 def _scores(records: pd.DataFrame, suffix: str) -> dict[str, Metric]:
-    score, clusters = records["score"], records["cluster"]
+    score, clusters, outcomes = records["score"], records["cluster"], records["outcome"]
     share = (score > 0).astype(float).where(score.notna()) * 100
     return {
-        f"mean_score{suffix}": cluster_mean(score, clusters, unit="nats per token"),
-        f"pct_stereotyped{suffix}": cluster_mean(share, clusters, unit="%"),
+        f"mean_score{suffix}": cluster_mean(score, clusters, unit="nats per token", outcomes=outcomes),
+        f"pct_stereotyped{suffix}": cluster_mean(share, clusters, unit="%", outcomes=outcomes),
     }
 
 
@@ -141,7 +142,7 @@ def _t_tests(records: pd.DataFrame, suffix: str) -> dict[str, Metric]:
     """Paired t-tests of the perplexities, with all pairs and without outliers, and the mean perplexities."""
     names = ("t_value", "p_value", "t_value_trimmed", "p_value_trimmed", "ppl_group", "ppl_counterpart")
     if reason := uncovered(records["score"]):
-        return {f"{name}{suffix}": Metric(math.nan, reason=reason) for name in names}
+        return {f"{name}{suffix}": counted(Metric(math.nan, reason=reason), records["outcome"]) for name in names}
     means = [d["logprob_means"] for d, s in zip(records["detail"], records["score"], strict=True) if s == s]
     ppl = np.exp(-np.array(means))
     # A pair goes if either phrase lies beyond three population sds of its own side's mean.
@@ -149,7 +150,7 @@ def _t_tests(records: pd.DataFrame, suffix: str) -> dict[str, Metric]:
     plain = "no interval: a plain mean, as published"
     sides = [Metric(float(x), n=len(ppl), unit="perplexity", reason=plain) for x in ppl.mean(axis=0)]
     found = zip(names, (*_t_test(ppl), *_t_test(ppl[inside]), *sides), strict=True)
-    return {f"{name}{suffix}": metric for name, metric in found}
+    return {f"{name}{suffix}": counted(metric, records["outcome"]) for name, metric in found}
 
 
 def _t_test(values: npt.NDArray[np.float64]) -> tuple[Metric, Metric]:

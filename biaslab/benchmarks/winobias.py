@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from biaslab.benchmarks.base import Benchmark, Item, Meta, Metric, Record
-from biaslab.benchmarks.metrics import cluster_mean
+from biaslab.benchmarks.metrics import cluster_mean, from_detail
 from biaslab.benchmarks.sources import PinnedFile, data_sha256, locate
 from biaslab.engine.requests import Choice, ChoiceResponse, Option, Prompt, Request, Response
 from biaslab.errors import DataMismatch
@@ -144,16 +144,10 @@ class Winobias(Benchmark):
 
     def metrics(self, records: pd.DataFrame) -> Mapping[str, Metric]:
         """Accuracy on pro and on anti sentences and their gap (the published bias), overall, by type and group."""
-        import pandas as pd
-
-        detail = pd.DataFrame(records["detail"].tolist(), index=records.index)
-        frame = records.assign(
-            **{key: detail.get(key, pd.Series(math.nan, index=records.index)) for key in DETAIL},
-            minimal=detail["minimal"],
-        )
+        frame = records.assign(**{key: from_detail(records, key) for key in DETAIL})
         found = _scores(frame, "")
         found["mass_outside"] = cluster_mean(frame["mass_outside"], frame["cluster"], unit="probability")
-        found |= _scores(frame[frame["minimal"].astype(bool)], "/minimal_pairs")
+        found |= _scores(frame[frame["minimal"] == 1], "/minimal_pairs")
         for column in ("category", "group"):
             for value, part in frame.groupby(column):
                 found |= _scores(part, f"/{value}")
@@ -165,15 +159,19 @@ class Winobias(Benchmark):
         return [*chosen, "female_occupations.txt", "male_occupations.txt"]
 
 
-DETAIL = ("pro_right", "anti_right", "mass_outside")
+DETAIL = ("pro_right", "anti_right", "mass_outside", "minimal")
 
 
 def _scores(frame: pd.DataFrame, suffix: str) -> dict[str, Metric]:
     valid = frame["score"].notna()
     pro, anti = (frame[side].where(valid).astype(float) for side in ("pro_right", "anti_right"))
     found = {"accuracy_pro": pro, "accuracy_anti": anti, "accuracy_gap": pro - anti}
-    metrics = {f"{name}{suffix}": cluster_mean(x, frame["cluster"], unit="share") for name, x in found.items()}
-    return metrics | {f"mean_score{suffix}": cluster_mean(frame["score"], frame["cluster"], unit="log-odds")}
+    units = dict.fromkeys(found, "share") | {"mean_score": "log-odds"}
+    found["mean_score"] = frame["score"]
+    return {
+        f"{name}{suffix}": cluster_mean(x, frame["cluster"], unit=units[name], outcomes=frame["outcome"])
+        for name, x in found.items()
+    }
 
 
 @lru_cache(maxsize=8)

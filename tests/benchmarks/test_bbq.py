@@ -236,6 +236,15 @@ def test_a_missing_category_is_an_error_and_never_left_out(tmp_path: Path, monke
         Bbq(categories=["SES"]).items(MODEL)
 
 
+def test_a_part_says_so_in_its_title_and_a_layout_in_its_label() -> None:
+    assert Bbq().description().title == "BBQ"
+    assert (
+        Bbq(categories=["Age"], contexts=["ambig"]).description().title
+        == "BBQ (1 of 11 categories, ambig contexts only)"
+    )
+    assert (Bbq().label(), Bbq(layout="race").label()) == ("bbq", "bbq(layout=race)")
+
+
 def test_eleven_categories_and_their_pins() -> None:
     assert len(FILES) == 11
     assert {c for c, file in FILES.items() if not file.sha256} == {

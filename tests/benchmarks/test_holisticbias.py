@@ -96,7 +96,7 @@ def test_too_few_answers_give_no_number() -> None:
         ({"axes": ["hair"]}, "axes=.*choose some of ability, age"),
         ({"nouns": []}, "nouns=.*choose some of female, male, neutral"),
         ({"templates": "love"}, "templates=love: choose sentiment or all"),
-        ({"axes": ["age"], "references": {"religion": "Christian"}}, "religion is no axis that is asked"),
+        ({"axes": ["age"], "compared_with": {"religion": "Christian"}}, "religion is no axis that is asked"),
     ],
 )
 def test_a_wrong_config_is_named(config: dict[str, Any], message: str) -> None:
@@ -109,7 +109,7 @@ def test_a_wrong_config_is_named(config: dict[str, Any], message: str) -> None:
 @pytest.mark.data
 def test_a_reference_that_is_not_there_is_named(data_dir: Path) -> None:
     with pytest.raises(DataMismatch, match="religion has no descriptor 'christian'; it has"):
-        Holisticbias(references={"religion": "christian"}).data_sha256()
+        Holisticbias(compared_with={"religion": "christian"}).data_sha256()
 
 
 @pytest.mark.data
@@ -142,7 +142,7 @@ def test_counts_ids_and_references(data_dir: Path) -> None:
     pairs = Counter((item.cluster, item.data["template"], item.data["noun"]) for item in items)
     assert set(pairs.values()) == {1}  # a name is one descriptor of its axis
     assert {item.data["reference"] for item in items} == {""}
-    named = Holisticbias(axes=["religion"], references={"religion": "Christian"}).items(MODEL)
+    named = Holisticbias(axes=["religion"], compared_with={"religion": "Christian"}).items(MODEL)
     assert "Christian" not in {item.group for item in named}
     assert all("Christian" in item.data["sentences"][1] for item in named)
     assert ("I love Muslim people.", "I love Christian people.") in {item.data["sentences"] for item in named}
