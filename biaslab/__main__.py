@@ -20,10 +20,11 @@ def main() -> NoReturn:
 
         print(__version__)
         sys.exit(0)
-    sys.exit(_hydra())
+    sys.exit(run_line())
 
 
-def _hydra() -> int:
+def run_line() -> int:
+    """Run the line in sys.argv through Hydra; the exit code."""
     import warnings
 
     # Hydra prints a callback's exception as a warning; ours leave by SystemExit, so nothing else is muted.
@@ -52,6 +53,9 @@ def _hydra() -> int:
         return error.exit_code
     except KeyboardInterrupt:
         return sweep.finish(interrupted=True)
+    except OSError as error:  # Hydra's own files, on a full disk or in a read-only folder
+        fail(f"{error.filename or 'outputs'}: {error.strerror or error}; set outputs=DIR to where there is room")
+        return sweep.finish() or 3
     return sweep.finish()
 
 

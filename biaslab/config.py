@@ -94,6 +94,7 @@ class Config:
     device : auto (a GPU if there is one), cpu, cuda or cuda:N.
     threads : of torch; 0: one for embedded models, torch's own choice for others.
     force : compute complete cells again, as a new attempt beside the old one.
+    cell_timeout : seconds after which a cell, or the making of an arm, counts as hung and fails; null: never.
     """
 
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -115,6 +116,7 @@ class Config:
     outputs: str = "outputs"
     dry_run: bool = False
     force: bool = False
+    cell_timeout: float | None = None
 
 
 CHOICES = {
@@ -140,6 +142,7 @@ RANGES: dict[str, tuple[Any, str]] = {
     "limit": (lambda v: v is None or v >= 1, "at least 1, or null for all"),
     "sample": (lambda v: v is None or v >= 1, "at least 1, or null for all"),
     "placement.memory_share": (lambda v: 0 < v <= 1, "above 0, at most 1"),
+    "cell_timeout": (lambda v: v is None or v > 0, "above 0 seconds, or null for no limit"),
     "threads": (lambda v: v >= 0, "0 (automatic) or more"),
     "analysis.alpha": (lambda v: 0 < v < 0.5, "above 0, below 0.5"),
     "analysis.n_resamples": (lambda v: v >= 99, "at least 99"),

@@ -53,7 +53,7 @@ class Reporter:
 
     def say(self, line: str) -> None:
         """One line, above the bars; control characters of untrusted text are made visible."""
-        text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in line)
+        text = visible(line)
         if self._progress is not None:
             self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
@@ -109,9 +109,14 @@ class _Tenths:
                 self.say(f"  {self.label}: {10 * tenth} % fetched")
 
 
+def visible(text: str) -> str:
+    """Untrusted text for a terminal: control characters, escape codes and bidirectional marks as their codes."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+
+
 def fail(message: str) -> None:
     """One line of what went wrong, on standard error."""
-    print(f"biaslab: {' '.join(message.split())}", file=sys.stderr, flush=True)
+    print(f"biaslab: {visible(' '.join(message.split()))}", file=sys.stderr, flush=True)
 
 
 def _is_interactive() -> bool:

@@ -7,7 +7,8 @@ import dataclasses
 import logging
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -17,7 +18,8 @@ from biaslab import cell as cells
 from biaslab.cell import CellSpec
 from biaslab.console import Reporter
 from biaslab.environment import environment
-from biaslab.errors import BiaslabError
+from biaslab.deadline import deadline
+from biaslab.errors import BiaslabError, CellFailed
 from biaslab.models.base import GENERATED_ONLY, LoadedModel, ModelInfo
 from biaslab.models.hub_files import Progress as Fetching
 from biaslab.models.hub_files import fetch
@@ -154,7 +156,8 @@ class _Job:
         started = _now()
         try:
             self.reporter.begin_cell(f"{self.plan.info.label} {specs[0].ref.accel}: preparing", 1)
-            arm = self._baseline_arm() if baseline else self._accelerated_arm()
+            with self._deadline(specs, started):
+                arm = self._baseline_arm() if baseline else self._accelerated_arm()
         except Exception as error:  # the cell boundary: whatever went wrong is put on record
             for spec in specs:
                 self._failed(spec, error, started)
@@ -185,21 +188,34 @@ class _Job:
 
     def _compute(self, spec: CellSpec, arm: Arm, started: str) -> str:
         config, info = self.plan.config, self.plan.info
-        self.reporter.begin_cell(_words(spec), cells.count_requests(spec, config, info))
-        result = cells.compute(spec, config, arm.model, self.engine, self.reporter.advance)
+        with self._deadline([spec], started):
+            self.reporter.begin_cell(_words(spec), cells.count_requests(spec, config, info))
+            result = cells.compute(spec, config, arm.model, self.engine, self.reporter.advance)
         content = self._describe(spec, arm, started)
         content |= {"metrics": result.metrics, "coverage": result.coverage}
         content["timings"] = {**arm.timings, **result.timings}
         content["finished"] = _now()
-        self.store.write(spec.ref, result.records, content)
+        self.store.write(spec.ref, result.records, content, attempt=self.attempts[spec.ref.path] + 1)
         scores = result.records["score"]
         valid = f"{result.coverage['n_valid']}/{result.coverage['n_records']} answered"
         return f"{len(scores)} records, {valid}, mean score {scores.mean():+.4f}"
 
+    def _deadline(self, specs: Sequence[CellSpec], started: str) -> AbstractContextManager[None]:
+        """Ends what takes longer than cell_timeout; what cannot be ended is put on record, then the process is."""
+
+        def stuck(error: CellFailed, trace: str) -> None:
+            for spec in specs:
+                self._record_failure(spec, str(error), trace, started)
+
+        return deadline(self.plan.config.cell_timeout, _words(specs[0]), stuck)
+
     def _failed(self, spec: CellSpec, error: Exception, started: str) -> None:
-        words = str(error) if isinstance(error, BiaslabError) else f"{type(error).__name__}: {error}"
-        words = " ".join(words.split())
+        words = " ".join(explain(error, self.plan.device).split())
         trace = "".join(traceback.format_exception(error))
+        self._record_failure(spec, words, trace, started)
+        self.reporter.end_cell(f"! {_words(spec)}: FAILED: {words}")
+
+    def _record_failure(self, spec: CellSpec, words: str, trace: str, started: str) -> None:
         log.error("%s failed\n%s", _words(spec), trace)
         failure = self._describe(spec, None, started) | {"error": words, "traceback": trace, "finished": _now()}
         try:
@@ -207,7 +223,6 @@ class _Job:
         except BiaslabError as unwritable:
             log.error("the failure could not be put on record: %s", unwritable)
         self._enter(spec, "failed", error=words)
-        self.reporter.end_cell(f"! {_words(spec)}: FAILED: {words}")
 
     def _enter(self, spec: CellSpec, state: str, *, reused: bool = False, error: str = "") -> None:
         self.entries.append(
@@ -297,6 +312,21 @@ class _Job:
 def _active(spec: CellSpec, arm: Arm) -> dict[str, Any] | None:
     """The active check that says whether the arm can act on this cell."""
     return arm.active_generating if spec.benchmark.generates and arm.active_generating else arm.active
+
+
+def explain(error: Exception, device: str) -> str:
+    """An error in words; for memory that ran out, with what is free and what would help."""
+    if isinstance(error, BiaslabError):
+        return str(error)
+    words = f"{type(error).__name__}: {error}"
+    if not (isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or "allocate memory" in words):
+        return words
+    from biaslab.models.loading import free_memory
+
+    return (
+        f"out of memory ({words}); {free_memory(device) / 2**30:.1f} GiB are free on {device}: use a smaller dtype, "
+        "a stronger accelerator or a larger device"
+    )
 
 
 def describe_model(info: ModelInfo) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,9 +22,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from biaslab.config import Config, to_config, validate
 from biaslab.console import Reporter, fail
-from biaslab.errors import BiaslabError, ConfigError
+from biaslab.errors import BiaslabError, ConfigError, StoreError
+from biaslab.results.claims import host_name
 from biaslab.results.schema import SCHEMA_VERSION
-from biaslab.results.store import Store, read_json, replace_json
+from biaslab.results.store import CellRef, Store, read_json, replace_json
 
 log = logging.getLogger(__name__)
 
@@ -38,13 +39,19 @@ class Stop(SystemExit):
 
 @dataclass
 class Sweep:
-    """One typed line in the launching process."""
+    """One typed line in the launching process.
+
+    jobs : paths of the cells that each job answers for, by the job's number; empty for a refused job.
+    lost : why a job ended without a word (its worker was killed, its node died), by the job's number.
+    """
 
     folder: Path
     outputs: Path
     config: Config
     cells: dict[str, dict[str, Any]] = field(default_factory=dict)  # by path below the results folder
     created: str = ""
+    jobs: dict[int, list[str]] = field(default_factory=dict)
+    lost: dict[int, str] = field(default_factory=dict)
 
     def write(self, status: str) -> None:
         """Write sweep.json: the line, and every cell with its state."""
@@ -60,15 +67,28 @@ class Sweep:
                 "created": self.created,
                 "finished": finished,
                 "status": status,
+                "process": {"host": host_name(), "pid": os.getpid()},
                 "results": Path(results).as_posix(),
                 "cells": list(self.cells.values()),
             },
         )
 
+    def take_complete(self) -> bool:
+        """Whether every cell is complete already; marks them so. Then no job need be launched."""
+        results = str(self.outputs / "results")
+        if not all(os.path.isfile(f"{results}/{path}/cell.json") for path in self.cells):
+            return False
+        for cell in self.cells.values():
+            cell |= {"state": "complete", "reused": True, "error": ""}
+        return True
+
     def collect(self) -> None:
         """Take over what each job wrote; a cell no job speaks of stays missing."""
         for path in sorted(self.folder.rglob(JOB_LEDGER)):
-            for entry in read_json(path)["cells"]:
+            number, entries, refusal = _read_job_ledger(path)
+            if refusal:
+                self.lost.setdefault(number, refusal)
+            for entry in entries:
                 known = self.cells.get(entry["path"])
                 if known is None or _rank(entry) >= _rank(known):
                     # A baseline that one job computed and another met is computed, not reused.
@@ -77,7 +97,21 @@ class Sweep:
         store = Store(self.outputs / "results")
         for name, cell in self.cells.items():  # one job's "elsewhere" may be another's complete
             if cell["state"] in ("missing", "elsewhere") and (store.root / name / "cell.json").is_file():
-                cell["state"] = "complete"
+                cell |= {"state": "complete", "error": ""}
+        for number, reason in self.lost.items():
+            for name in self.jobs.get(number, ()):
+                if self.cells[name]["state"] in ("missing", "elsewhere"):
+                    self._lose(store, self.cells[name], f"job {number}: {reason}")
+
+    def _lose(self, store: Store, cell: dict[str, Any], reason: str) -> None:
+        """Put it on record that the worker that should have computed a cell is gone."""
+        cell |= {"state": "failed", "error": " ".join(reason.split())}
+        ref = CellRef(cell["benchmark"], cell["model"], cell["accel"], cell["key"])
+        failure = {"error": cell["error"], "traceback": reason, "finished": _now(), "command": typed_line()}
+        try:
+            store.write_failure(ref, failure)
+        except StoreError as unwritable:
+            log.error("the failure could not be put on record: %s", unwritable)
 
 
 class _Current:
@@ -111,23 +145,43 @@ def run_job(composed: DictConfig) -> list[dict[str, Any]]:
     command = "python -m biaslab " + shlex.join(HydraConfig.get().overrides.task)
     _Current.bench = _Current.bench or Workbench(_Current.reporter.fetching)
     entries: list[dict[str, Any]] = []
+    refusal = ""
     try:
         plan = _plan(composed)
         entries = run(plan, command=command.strip(), reporter=_Current.reporter, bench=_Current.bench)
     except BiaslabError as error:  # refused: planning already said so, the launcher's worker may differ
         log.exception("job refused")
-        _Current.reporter.say(f"! {' '.join(HydraConfig.get().overrides.task)}: {error}")
+        refusal = str(error)
+    except Exception as error:  # the job boundary: its cells fail, the other jobs go on
+        log.exception("job failed")
+        refusal = f"{type(error).__name__}: {error}"
     finally:
-        replace_json(folder / JOB_LEDGER, {"schema_version": SCHEMA_VERSION, "cells": entries})
+        _write_job_ledger(folder, entries, refusal)
+    if refusal:
+        _Current.reporter.say(f"! {' '.join(HydraConfig.get().overrides.task)}: {refusal}")
     return entries
+
+
+def job_lost(number: int, reason: str) -> None:
+    """A launcher's word that job `number` ended without a ledger: its cells will be failures on record."""
+    if _Current.sweep is not None:
+        _Current.sweep.lost[number] = reason
+    _Current.reporter.say(f"! job {number}: {reason.splitlines()[0]}")
 
 
 def finish(*, interrupted: bool = False) -> int:
     """Join the jobs' ledgers, analyse, print the verdicts and what is missing; the exit code."""
     _Current.reporter.stop()
-    sweep = _Current.sweep
-    if sweep is None:
+    if _Current.sweep is None:
         return 0
+    try:
+        return _finish(_Current.sweep, interrupted)
+    except StoreError as error:  # a full disk, a folder that went away: what is complete stays
+        fail(str(error))
+        return error.exit_code
+
+
+def _finish(sweep: Sweep, interrupted: bool) -> int:
     sweep.collect()
     bad = [entry for entry in sweep.cells.values() if entry["state"] != "complete"]
     if interrupted:
@@ -157,35 +211,41 @@ def typed_line() -> str:
 
 
 def _start(config: DictConfig, folder: str, jobs: Sequence[DictConfig]) -> None:
-    plans, refused = [], []
-    for job in jobs:
+    plans, refused = {}, []
+    for number, job in enumerate(jobs):
         checked = _checked(job)
         try:
-            plans.append(_plan(job))
+            plans[number] = _plan(job)
         except ConfigError as error:
             refused.append((checked, error))
     if not plans:
         raise refused[0][1]
-    sweep = Sweep(Path(folder), Path(plans[0].config.outputs), plans[0].config, created=_now())
+    first = next(iter(plans.values())).config
+    sweep = Sweep(Path(folder), Path(first.outputs), first, created=_now())
     _enter_plans(sweep, plans)
     for checked, reason in refused:
         _enter_refused(sweep, checked, reason)
-    if plans[0].config.dry_run:
+    if first.dry_run:
         _print_dry_run(sweep)
         raise Stop(0)
     for _, reason in refused:
         fail(f"refused: {reason}")
-    sweep.folder.mkdir(parents=True, exist_ok=True)
+    if note := Store(sweep.outputs / "results").prepare():
+        fail(f"note: {note}")
     sweep.write("running")
     _Current.sweep = sweep
-    _Current.reporter.start(sum(len(plan.baseline) + len(plan.cells) for plan in plans))
+    if not first.force and sweep.take_complete():
+        raise Stop(finish())
+    _Current.reporter.start(sum(map(len, sweep.jobs.values())))
 
 
-def _enter_plans(sweep: Sweep, plans: Sequence[Any]) -> None:
+def _enter_plans(sweep: Sweep, plans: Mapping[int, Any]) -> None:
     from biaslab.job import ledger_entry
 
-    for plan in plans:
-        for spec in (*plan.baseline, *plan.cells):
+    for number, plan in plans.items():
+        specs = (*plan.baseline, *plan.cells)
+        sweep.jobs[number] = [spec.ref.path for spec in specs]
+        for spec in specs:
             entry = {**ledger_entry(spec), "state": "missing", "reused": False, "error": "no job reported it"}
             sweep.cells.setdefault(spec.ref.path, entry)
 
@@ -270,6 +330,29 @@ def _analyse(sweep: Sweep) -> bool:
         )
         return False
     return True
+
+
+def _write_job_ledger(folder: Path, entries: list[dict[str, Any]], refusal: str) -> None:
+    from hydra.core.hydra_config import HydraConfig
+
+    job = HydraConfig.get().job
+    number = 0 if OmegaConf.is_missing(job, "num") else job.num
+    content = {"schema_version": SCHEMA_VERSION, "job": number, "error": refusal, "cells": entries}
+    try:
+        replace_json(folder / JOB_LEDGER, content)
+    except StoreError as error:  # the store knows what is complete; only the other states are lost
+        log.error("%s", error)
+        _Current.reporter.say(f"! {error}")
+
+
+def _read_job_ledger(path: Path) -> tuple[int, list[dict[str, Any]], str]:
+    """A job's number, what it says of its cells, and why it could not start; nothing if the file is broken."""
+    try:
+        content = read_json(path)
+        return int(content["job"]), list(content["cells"]), str(content["error"])
+    except (StoreError, KeyError, TypeError, ValueError) as error:
+        fail(f"{path}: cannot be read ({error}); the cells it speaks of are looked up in the store")
+        return -1, [], ""
 
 
 def _rank(entry: dict[str, Any]) -> int:

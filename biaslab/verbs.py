@@ -1,10 +1,12 @@
-"""The verbs of `python -m biaslab`: `list` what there is, `status` of a sweep, `data` files of the benchmarks.
+"""The verbs of `python -m biaslab`: `list`, `status` and `retry` of a sweep, `data` files of the benchmarks.
 
 Each returns an exit code.
 """
 
 from __future__ import annotations
 
+import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -108,48 +110,40 @@ def _experiment(name: str, path: Path) -> tuple[str, str]:
 
 
 def status(argv: Sequence[str]) -> int:
-    """Print the state of every cell of a sweep folder (default: the newest below outputs/sweeps)."""
-    from biaslab.results.store import Store, read_json
+    """Print how a sweep stands (default: the newest below outputs/sweeps); 3 if a cell is not complete.
 
-    folder = _sweep_folder(argv)
-    ledger = read_json(folder / "sweep.json")
-    store = Store(folder / ledger["results"])
-    counts: dict[str, int] = {}
-    print(f"sweep {ledger['id']}: {ledger['command']}")
-    for entry in ledger["cells"]:
-        state, words = _live_state(store, entry)
-        counts[state] = counts.get(state, 0) + 1
-        print(f"  {state:9} {entry['model']:16} {entry['accel']:20} {entry['benchmark']:18} {words}".rstrip())
-    print(f"{sum(counts.values())} cells: " + ", ".join(f"{n} {state}" for state, n in sorted(counts.items())))
-    return 0 if set(counts) <= {"complete"} else 3
+    all=true shows every cell of a long sweep; watch=SECONDS shows it again and again until it is over.
+    """
+    from biaslab import status as sweeps
 
-
-def _live_state(store: Any, entry: dict[str, Any]) -> tuple[str, str]:
-    from biaslab.results.store import CellRef
-
-    if entry["state"] == "refused":
-        return "refused", entry["error"]
-    ref = CellRef(entry["benchmark"], entry["model"], entry["accel"], entry["key"])
-    if store.find(ref) is not None:
-        return "complete", ""
-    if store.is_locked(ref):
-        return "running", ""
-    failure = store.failure(ref)
-    return ("failed", failure["error"]) if failure else ("missing", "")
+    options = dict(word.split("=", 1) for word in argv if re.match(r"(all|watch)=", word))
+    folder = sweeps.sweep_folder("status", [word for word in argv if not re.match(r"(all|watch)=", word)])
+    everything, pause = options.get("all") == "true", _seconds(options.get("watch", "0"))
+    while True:
+        lines, states = sweeps.report(folder, everything=everything)
+        print("\n".join(lines), flush=True)
+        over = all(state.state in ("complete", "failed", "refused") for state in states)
+        if not pause or over:
+            return 0 if all(state.state == "complete" for state in states) else 3
+        time.sleep(pause)
 
 
-def _sweep_folder(argv: Sequence[str]) -> Path:
-    if len(argv) > 1:
-        raise ConfigError(f"status {' '.join(argv)}: takes one sweep folder at most")
-    if argv:
-        folder = Path(argv[0])
-        if not (folder / "sweep.json").is_file():
-            raise ConfigError(f"status {argv[0]}: no sweep.json there; name a folder like outputs/sweeps/<id>")
-        return folder
-    found = sorted(Path("outputs/sweeps").glob("*/sweep.json"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        raise ConfigError("status: no sweep below outputs/sweeps; name a sweep folder")
-    return found[-1].parent
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < 86400:
+        raise ConfigError(f"status watch={text}: give seconds between two looks, e.g. watch=10")
+    return value
+
+
+def retry(argv: Sequence[str]) -> int:
+    """Run a sweep's line again (default: the newest sweep): what is missing or failed is computed."""
+    from biaslab.__main__ import run_line
+    from biaslab.retry import retry as again
+
+    return again(argv, run_line)
 
 
 def data(argv: Sequence[str]) -> int:
@@ -159,4 +153,9 @@ def data(argv: Sequence[str]) -> int:
     return run(argv)
 
 
-VERBS: dict[str, Callable[[Sequence[str]], int]] = {"list": list_choices, "status": status, "data": data}
+VERBS: dict[str, Callable[[Sequence[str]], int]] = {
+    "list": list_choices,
+    "status": status,
+    "retry": retry,
+    "data": data,
+}

@@ -5,21 +5,20 @@ from __future__ import annotations
 import json
 import math
 import os
-import shutil
-import socket
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from biaslab.errors import StoreError
+from biaslab.results import claims
+from biaslab.results.durable import discard, make_folders, publish, replace, sync
 from biaslab.results.schema import RECORD_COLUMNS, SCHEMA_VERSION
 
 if TYPE_CHECKING:
     import pandas as pd
-    from filelock import BaseFileLock
 
 
 @dataclass(frozen=True)
@@ -75,35 +74,28 @@ class Store:
     def lock(self, ref: CellRef, *, wait: bool) -> Iterator[bool]:
         """Hold the cell for this process; yields False at once if another has it and `wait` is False.
 
-        The lock is the operating system's on an open file, so it ends with its owner, however that ends.
+        See claims: a claim ends with its owner, also where its host dies.
         """
-        from filelock import Timeout
+        with claims.claim(self.root / ".locks", _name(ref), wait=wait) as mine:
+            yield mine
 
-        lock = self._file_lock(ref)
-        try:
-            lock.acquire(timeout=-1 if wait else 0)
-        except Timeout:
-            yield False
-            return
-        except OSError as error:
-            raise StoreError(f"{lock.lock_file}: cannot be locked ({error.strerror or error})") from error
-        try:
-            yield True
-        finally:
-            lock.release()
+    def owner(self, ref: CellRef) -> claims.Owner | None:
+        """The process that computes the cell, by its lease, or None; only reads."""
+        return claims.owner(self.root / ".locks", _name(ref))
 
     def is_locked(self, ref: CellRef) -> bool:
-        """Whether another process holds the cell at this moment."""
-        with self.lock(ref, wait=False) as mine:
-            return not mine
+        """Whether a live process holds the cell; only reads, so it never gets in a worker's way."""
+        return claims.held_elsewhere(self.root / ".locks", _name(ref))
 
-    def write(self, ref: CellRef, records: pd.DataFrame, cell: Mapping[str, Any]) -> Path:
+    def write(self, ref: CellRef, records: pd.DataFrame, cell: Mapping[str, Any], attempt: int | None = None) -> Path:
         """Add a complete attempt and return its folder; the caller holds the cell's lock.
 
         records : columns RECORD_COLUMNS in any order, `detail` already JSON text.
+        attempt : number it must get; if a complete one has it already, because the claim was lost meanwhile,
+            that one stays and its folder is returned. None: the next free number.
         Raises StoreError when the disk is full or the folder is read-only; nothing complete is touched.
         """
-        attempt = len(self.attempts(ref)) + 1
+        attempt = attempt or len(self.attempts(ref)) + 1
         target = self.root / ref.path
         target = target if attempt == 1 else target.with_name(f"{ref.key}-{attempt}")
         content = {**cell, "schema_version": SCHEMA_VERSION, "key": ref.key, "status": "complete"}
@@ -112,9 +104,7 @@ class Store:
             write_records(staging / "records.parquet", records)
             content["records_bytes"] = (staging / "records.parquet").stat().st_size
             write_json(staging / "cell.json", content)
-            if target.is_dir():  # only a failure on record can be here
-                shutil.rmtree(target)
-            _publish(staging, target)
+            _put(staging, target)
         return target
 
     def write_failure(self, ref: CellRef, failure: Mapping[str, Any]) -> Path:
@@ -124,25 +114,28 @@ class Store:
         with self._staging(ref) as staging:
             write_json(staging / "failure.json", content)
             if self.find(ref) is None:
-                if target.is_dir():
-                    shutil.rmtree(target)
-                _publish(staging, target)
+                _put(staging, target)
         return target
 
-    def _file_lock(self, ref: CellRef) -> BaseFileLock:
-        from filelock import FileLock
+    def prepare(self) -> str:
+        """Make the folder ready for a sweep; what its file system cannot do, in a sentence, or "".
 
-        folder = self.root / ".locks"
+        Removes what processes of this host that are gone left half written.
+        Raises StoreError if nothing can be written there.
+        """
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folders(self.root / ".tmp")
+            note = claims.lock_note(self.root / ".locks")
         except OSError as error:
-            raise StoreError(f"{folder}: cannot be created ({error.strerror}); set outputs=DIR") from error
-        # The key alone: accel labels may be long, file names may not.
-        return FileLock(str(folder / f"{ref.benchmark}-{ref.key}.lock"), thread_local=False)
+            raise StoreError(f"{self.root}: cannot be written ({error.strerror or error}); set outputs=DIR") from error
+        for path in (self.root / ".tmp").iterdir():
+            if _is_orphan(path.name):
+                discard(path)
+        return note
 
     @contextmanager
     def _staging(self, ref: CellRef) -> Iterator[Path]:
-        name = f"{ref.key}-{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        name = f"{ref.key}_{claims.host_name()}_{os.getpid()}_{uuid.uuid4().hex[:8]}"
         staging = self.root / ".tmp" / name
         try:
             staging.mkdir(parents=True)
@@ -150,7 +143,7 @@ class Store:
         except OSError as error:
             raise StoreError(f"{self.root / ref.path}: cannot be written ({error.strerror or error})") from error
         finally:
-            shutil.rmtree(staging, ignore_errors=True)
+            discard(staging)
 
 
 def write_records(path: Path, records: pd.DataFrame) -> None:
@@ -171,7 +164,7 @@ def write_records(path: Path, records: pd.DataFrame) -> None:
     arrays = [pa.array(records[field.name].tolist(), type=field.type) for field in schema]
     with path.open("wb") as file:
         pq.write_table(pa.Table.from_arrays(arrays, schema=schema), file, compression="zstd")
-        _sync(file.fileno())
+        sync(file.fileno())
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
@@ -180,20 +173,21 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
         json.dump(finite(content), file, indent=1, ensure_ascii=False, allow_nan=False)
         file.write("\n")
         file.flush()
-        _sync(file.fileno())
+        sync(file.fileno())
 
 
 def replace_json(path: Path, content: Mapping[str, Any]) -> None:
     """Write JSON beside `path`, then rename over it: a reader sees the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     staging = path.with_name(f".{path.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}")
     try:
+        make_folders(path.parent)
         write_json(staging, content)
-        staging.replace(path)
+        replace(staging, path)
     except OSError as error:
         raise StoreError(f"{path}: cannot be written ({error.strerror or error})") from error
     finally:
-        staging.unlink(missing_ok=True)
+        with suppress(OSError):
+            staging.unlink(missing_ok=True)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -223,15 +217,33 @@ def _is_complete(folder: Path) -> bool:
     return (folder / "cell.json").is_file() and (folder / "records.parquet").is_file()
 
 
-def _publish(staging: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    staging.rename(target)
-    descriptor = os.open(target.parent, os.O_RDONLY)
+def _name(ref: CellRef) -> str:
+    """Of the claim's files. The key alone: accel labels may be long, file names may not."""
+    return f"{ref.benchmark}-{ref.key}"
+
+
+def _put(staging: Path, target: Path) -> None:
+    """Publish a finished attempt or failure, unless a complete attempt has the place already.
+
+    Whatever else is there (a failure on record, a half copied cell) is moved aside first, never deleted in
+    place: should it turn out to be complete after all, it is put back.
+    """
+    aside = staging.with_name(f"{staging.name}_old")
     try:
-        _sync(descriptor)
+        if target.is_dir() and not _is_complete(target):
+            target.rename(aside)
+            if _is_complete(aside):
+                aside.rename(target)
+        if not _is_complete(target):
+            publish(staging, target)
     finally:
-        os.close(descriptor)
+        discard(aside)
 
 
-def _sync(descriptor: int) -> None:
-    os.fsync(descriptor)
+def _is_orphan(name: str) -> bool:
+    """Whether a staging folder belongs to a process of this host that is gone."""
+    import psutil  # type: ignore[import-untyped]
+
+    owner, pid, *_ = [*name.removesuffix("_old").rsplit("_", 2), "", ""]
+    host = owner.partition("_")[2]
+    return host == claims.host_name() and pid.isdigit() and not psutil.pid_exists(int(pid))

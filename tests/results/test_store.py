@@ -83,7 +83,7 @@ def test_disk_full_leaves_old_results_intact(tmp_path: Path, monkeypatch: pytest
     def full(descriptor: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(module, "_sync", full)
+    monkeypatch.setattr(module, "sync", full)
     with pytest.raises(StoreError, match="cannot be written \\(No space left on device\\)"):
         store.write(REF, records(score=2.0), {})
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
@@ -185,7 +185,7 @@ def test_a_lock_keeps_a_second_process_out_and_ends_with_its_owner(tmp_path: Pat
 def test_replace_json_leaves_no_trace_when_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "sweep.json"
     replace_json(path, {"schema_version": 1, "n": 1})
-    monkeypatch.setattr(module, "_sync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
+    monkeypatch.setattr(module, "sync", lambda _: (_ for _ in ()).throw(OSError(errno.ENOSPC, "No space left")))
     with pytest.raises(StoreError, match="No space left"):
         replace_json(path, {"schema_version": 1, "n": 2})
     assert read_json(path)["n"] == 1
