@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any
 from biaslab import cell as cells
 from biaslab.cell import CellSpec
 from biaslab.console import Reporter
-from biaslab.environment import environment
 from biaslab.deadline import deadline
+from biaslab.environment import environment
 from biaslab.errors import BiaslabError, CellFailed
 from biaslab.models.base import GENERATED_ONLY, LoadedModel, ModelInfo
 from biaslab.models.hub_files import Progress as Fetching
