@@ -1,29 +1,43 @@
-"""python -m analysis results=FOLDER: analyse what is there, write the report, print the verdicts."""
+"""python -m analysis results=WHERE: analyse what is there, write the report, print the verdicts."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
+from analysis.arguments import Request, input_keys, parse_words, settings_keys
 from analysis.errors import AnalysisError
+from analysis.importers.inputs import Inputs
 from analysis.settings import Settings
 
 if TYPE_CHECKING:
     from analysis.study import Study
 
+VERBS = {"gate": "may it ship?", "power": "how large must a study be?", "recommend": "which accelerator?"}
+OWN = ("results", "out")
 HELP = """\
 Does acceleration change bias, and does that depend on the model? Reads results, needs no model.
 
-  python -m analysis results=outputs/sweeps/ID [out=FOLDER] [setting=value ...]
+  python -m analysis results=WHERE [out=FOLDER] [setting=value ...]
+  python -m analysis gate candidate=ACCEL results=WHERE ...   may it ship? exit code 0 yes, 4 no, 5 cannot tell
+  python -m analysis power results=WHERE effect=SIZE ...      how large must a study be, planned from a pilot
+  python -m analysis recommend results=WHERE ...              accelerators that leave bias as it was, and their cost
+  python -m analysis VERB --help                              what a verb takes
 
-results  a sweep's folder, or a results folder (then every cell in it)
+WHERE    a sweep's folder; a results folder (then every cell in it); a .csv, .tsv or .parquet with columns model,
+         accel, item, score; a folder <model>/<accel>/ of lm-evaluation-harness samples_*.jsonl, of Inspect logs,
+         or of every_eval_ever *_samples.jsonl
 out      where the report goes (default: outputs/reports/ID)
 
 Settings, with their defaults. Choose them before looking at results.
 {settings}
+
+How results of other tools are read:
+{inputs}
 
 Exit codes: 0 done, 2 the request or a file is wrong, 3 done, but cells are failed or missing.
 """
@@ -32,24 +46,50 @@ Exit codes: 0 done, 2 the request or a file is wrong, 3 done, but cells are fail
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry of `python -m analysis`; the exit code."""
     args = list(sys.argv[1:] if argv is None else argv)
-    if not args or {"-h", "--help", "help"} & set(args):
-        lines = [f"  {name}={value}" for name, value in _flat(Settings()).items()]
-        print(HELP.format(settings="\n".join(lines)), end="")
-        return 0 if args else 2
+    verb = args.pop(0) if args and args[0] in VERBS else ""
     try:
-        results, out, settings = parse(args)
-        study = run(results, out or default_out(results), settings, sys.stdout)
+        return _verb(verb, args) if verb else _report(args)
     except AnalysisError as error:
         print(f"error: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("interrupted: the results are as they were", file=sys.stderr)
         return 130
+
+
+def asks_help(args: Sequence[str]) -> bool:
+    """Whether help is asked for, in any of its spellings."""
+    return bool({"-h", "--help", "help"} & set(args))
+
+
+def _verb(verb: str, args: list[str]) -> int:
+    module = import_module(f"analysis.verbs.{verb}")
+    if not args or asks_help(args):
+        print(module.HELP, end="")
+        return 0 if args else 2
+    code: int = module.main(args, sys.stdout)
+    return code
+
+
+def _report(args: list[str]) -> int:
+    if not args or asks_help(args):
+        print(HELP.format(settings=_lines(settings_keys()), inputs=_lines(input_keys())), end="")
+        return 0 if args else 2
+    request = parse(args)
+    results = Path(request.own["results"])
+    out = Path(request.own["out"]) if request.own.get("out") else default_out(results)
+    study = run(results, out, request.settings, sys.stdout, request.inputs)
     return 3 if study.missing else 0
 
 
-def run(results: Path, out: Path, settings: Settings, stream: TextIO) -> Study:
+def _lines(keys: Mapping[str, Any]) -> str:
+    return "\n".join(f"  {name}={'' if value is None else value}" for name, value in keys.items())
+
+
+def run(results: Path, out: Path, settings: Settings, stream: TextIO, inputs: Inputs | None = None) -> Study:
     """Analyse `results`, write the report into `out`, print the verdict table and its path to `stream`.
+
+    inputs : how results of other tools are read.
 
     Raises AnalysisError in one line when the request or a file is wrong, or `out` cannot be written.
     """
@@ -57,7 +97,7 @@ def run(results: Path, out: Path, settings: Settings, stream: TextIO) -> Study:
     from analysis.report import write_all
     from analysis.report.terminal import render
 
-    study = analyse(results, settings)
+    study = analyse(results, settings, inputs)
     try:
         paths = write_all(study, Path(out))
     except OSError as error:
@@ -68,67 +108,28 @@ def run(results: Path, out: Path, settings: Settings, stream: TextIO) -> Study:
     return study
 
 
-def parse(args: Sequence[str]) -> tuple[Path, Path | None, Settings]:
-    """Folder of results, folder of the report (None for the default) and settings from key=value words.
+def parse(args: Sequence[str]) -> Request:
+    """The request of a report from key=value words.
 
     Raises AnalysisError for a word without "=", an unknown key, a value of the wrong type, or no results.
     """
-    values = {}
-    for word in args:
-        key, equals, value = word.partition("=")
-        if not equals:
-            raise AnalysisError(f"{word!r}: write key=value, such as results=outputs/sweeps/ID; see --help")
-        values[key] = value
-    results, out = values.pop("results", ""), values.pop("out", "")
-    settings = _settings(values)
-    if not results:
-        raise AnalysisError("results= is needed: a sweep's folder or a results folder")
-    return Path(results), Path(out) if out else None, settings
+    request = parse_words(args, OWN)
+    if not request.own.get("results"):
+        raise AnalysisError("results= is needed: a sweep's folder, a results folder, a table or a folder of logs")
+    return request
 
 
 def default_out(results: Path) -> Path:
     """outputs/reports/ID for outputs/sweeps/ID, outputs/reports/results for a results folder."""
     folder = results.resolve()
     folder = folder.parent if folder.name == "sweep.json" else folder
+    if folder.is_file():  # a table of somebody else's
+        return Path("outputs") / "reports" / folder.stem
     if folder.parent.name == "sweeps":
         return folder.parent.parent / "reports" / folder.name
     if (folder / "results").is_dir():
         return folder / "reports" / "results"
     return folder.parent / "reports" / folder.name
-
-
-def _settings(values: dict[str, str]) -> Settings:
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    known = _flat(Settings())
-    for key in values:
-        if key not in known and not key.startswith("margins.by_benchmark."):
-            raise AnalysisError(f"{key}: unknown; choose from results, out, {', '.join(known)}")
-    settings = OmegaConf.structured(Settings)
-    for key, value in values.items():
-        try:
-            settings = OmegaConf.merge(settings, OmegaConf.from_dotlist([f"{key}={value}"]))
-        except (OmegaConfBaseException, ValueError) as error:
-            reason = str(error).splitlines()[0]
-            raise AnalysisError(f"{key}={value}: {reason}") from error
-    merged = OmegaConf.to_object(settings)
-    assert isinstance(merged, Settings)
-    return merged
-
-
-def _flat(settings: Settings) -> dict[str, object]:
-    from dataclasses import asdict
-
-    out: dict[str, object] = {}
-    for name, value in asdict(settings).items():
-        if name == "skip":  # for biaslab: at the end of a run
-            continue
-        if isinstance(value, dict):
-            out |= {f"{name}.{k}": v for k, v in value.items()}
-        else:
-            out[name] = value
-    return out
 
 
 if __name__ == "__main__":

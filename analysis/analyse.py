@@ -12,6 +12,7 @@ from analysis.cautions import study_cautions
 from analysis.contrasts import BASELINE
 from analysis.errors import AnalysisError
 from analysis.frame import Frame, make_frames
+from analysis.importers.inputs import Inputs
 from analysis.levels import check_named
 from analysis.load import Cell, Loaded, load
 from analysis.methods import methods
@@ -23,15 +24,15 @@ from analysis.words import estimate_text, listing, p_text, plural
 QUESTION = "Does making these models cheaper change their bias, and does that change depend on the model?"
 
 
-def analyse(results: Path | str, settings: Settings | None = None) -> Study:
-    """Analyse a sweep's folder or a results folder.
+def analyse(results: Path | str, settings: Settings | None = None, inputs: Inputs | None = None) -> Study:
+    """Analyse a sweep's folder, a results folder, or results of other tools; `inputs` is how those are read.
 
     Raises AnalysisError, in one line, for wrong settings, nothing to analyse, or files that are broken, of
     another schema version, or contradict each other.
     """
     settings = settings or Settings()
     check_settings(settings)
-    loaded = load(Path(results))
+    loaded = load(Path(results), inputs)
     frames = make_frames(loaded.cells)
     check_named(frames, settings.accels)
     _check_margins(frames, settings)
@@ -51,7 +52,7 @@ def analyse(results: Path | str, settings: Settings | None = None) -> Study:
         benchmarks=found,
         arms=arms(loaded.cells, order),
         missing=loaded.missing,
-        cautions=study_cautions(frames, loaded.missing, models),
+        cautions=[*loaded.notes, *study_cautions(frames, loaded.missing, models)],
         provenance=provenance(loaded),
         methods=methods(frames, found, settings),
     )

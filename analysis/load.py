@@ -10,7 +10,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,8 @@ from analysis.study import Missing
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from analysis.importers.inputs import Inputs
 
 SCHEMA_VERSION = 1
 KINDS = ("baseline", "accelerated", "placebo")
@@ -29,7 +31,10 @@ MAX_JSON_BYTES = 64 * 2**20
 
 @dataclass(frozen=True)
 class Cell:
-    """One complete cell: its identity, and `content`, all of its cell.json."""
+    """One complete cell: its identity, and `content`, all of its cell.json.
+
+    records : of an imported cell, instead of a records.parquet in `folder`.
+    """
 
     model: str
     accel: str
@@ -42,6 +47,7 @@ class Cell:
     key: str
     folder: Path
     content: Mapping[str, Any]
+    records: pd.DataFrame | None = field(default=None, repr=False, compare=False)
 
     @property
     def pool(self) -> str:
@@ -57,17 +63,23 @@ class Cell:
 
 @dataclass(frozen=True)
 class Loaded:
-    """What a sweep or results folder holds. `ledger` is sweep.json, empty for a results folder."""
+    """What a sweep or results folder holds. `ledger` is sweep.json, empty for a results folder.
+
+    notes : what a reader must know of results that were imported.
+    """
 
     name: str
     command: str
     cells: list[Cell]
     missing: list[Missing]
     ledger: Mapping[str, Any]
+    notes: list[str] = field(default_factory=list)
 
 
-def load(path: Path) -> Loaded:
+def load(path: Path, inputs: Inputs | None = None) -> Loaded:
     """Read `path`: a sweep's folder or its sweep.json, a results folder, or the outputs folder above one.
+
+    Anything else is left to the importers; `inputs` is how they read it.
 
     Raises AnalysisError when there is nothing to read, a file is broken or of another schema version, or two
     cells claim the same place with different settings.
@@ -76,10 +88,14 @@ def load(path: Path) -> Loaded:
     ledger = path if path.name == "sweep.json" else path / "sweep.json"
     if ledger.is_file():
         loaded = _load_sweep(ledger)
-    elif path.is_dir():
-        loaded = _load_results(path if not (path / "results").is_dir() else path / "results")
+    elif not path.exists():
+        raise AnalysisError(f"results={path}: no such folder or file; give a sweep's folder or a results folder")
+    elif (root := path / "results" if (path / "results").is_dir() else path).is_dir() and _places(root):
+        loaded = _load_results(root)
     else:
-        raise AnalysisError(f"results={path}: no such folder; give a sweep's folder or a results folder")
+        from analysis.importers import import_results
+
+        loaded = import_results(path, inputs)
     if not loaded.cells:
         why = f" ({loaded.missing[0].reason})" if loaded.missing else ""
         raise AnalysisError(f"results={path}: no complete cell in it{why}")
@@ -96,6 +112,8 @@ def read_records(cell: Cell) -> pd.DataFrame:
     """
     import pandas as pd
 
+    if cell.records is not None:  # imported, and checked then
+        return cell.records
     path = cell.folder / "records.parquet"
     try:
         frame = pd.read_parquet(path, columns=list(COLUMNS))
@@ -162,14 +180,9 @@ def _load_sweep(path: Path) -> Loaded:
 
 
 def _load_results(root: Path) -> Loaded:
-    names = ("cell.json", "failure.json")
-    folders = sorted({p.parent for p in root.glob("*/*/*/*/*.json") if p.name in names})
-    if not folders:
-        raise AnalysisError(f"results={root}: neither sweep.json nor <benchmark>/<model>/<accel>/<key>/cell.json in it")
-    places = sorted({f.with_name(re.sub(r"-\d+$", "", f.name)) for f in folders})
     cells: list[Cell] = []
     missing: list[Missing] = []
-    for place in places:
+    for place in _places(root):
         found = _latest(place)
         if found is not None:
             cells.append(_read_cell(found))
@@ -180,6 +193,13 @@ def _load_results(root: Path) -> Loaded:
     order = {"baseline": 0, "accelerated": 1, "placebo": 2}
     cells.sort(key=lambda c: (c.benchmark, order[c.kind], c.stack))
     return Loaded(root.resolve().name or "results", "", cells, missing, {})
+
+
+def _places(root: Path) -> list[Path]:
+    """The folders <benchmark>/<model>/<accel>/<key> of a results folder, whatever their attempt."""
+    names = ("cell.json", "failure.json")
+    folders = {p.parent for p in root.glob("*/*/*/*/*.json") if p.name in names}
+    return sorted({f.with_name(re.sub(r"-\d+$", "", f.name)) for f in folders})
 
 
 def _latest(folder: Path) -> Path | None:

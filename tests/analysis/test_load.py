@@ -80,7 +80,7 @@ def test_the_latest_complete_attempt_counts(sweep: Path) -> None:
 
 @pytest.mark.parametrize(
     ("path", "match"),
-    [("nothing", "no such folder"), (".", "neither sweep.json nor")],
+    [("nothing", "no such folder"), (".", "neither results of biaslab nor one of these")],
 )
 def test_nothing_to_read(tmp_path: Path, path: str, match: str) -> None:
     refused(tmp_path / path, match)

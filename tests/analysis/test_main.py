@@ -43,9 +43,12 @@ def test_missing_cells_exit_3(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     ("words", "message"),
     [
         (["what"], "'what': write key=value"),
-        (["alhpa=0.1", "results=x"], "alhpa: unknown; choose from results, out, alpha, n_resamples"),
+        (
+            ["alhpa=0.1", "results=x"],
+            "alhpa: unknown; did you mean alpha? choose from results, out, alpha, n_resamples",
+        ),
         (["alpha=much", "results=x"], "alpha=much: Value 'much'"),
-        (["margins=3", "results=x"], "margins: unknown; choose from"),
+        (["margins=3", "results=x"], "margins: unknown; did you mean margins.rate? choose from"),
         (["alpha=0.1"], "results= is needed"),
         (["results=/no/such/folder"], "results=/no/such/folder: no such folder"),
         (["skip=true", "results=x"], "skip: unknown"),
@@ -68,8 +71,10 @@ def test_a_report_that_cannot_be_written(tmp_path: Path) -> None:
 
 def test_settings_are_merged_with_their_types() -> None:
     words = ["alpha=0.1", "margins.rate=0.05", "accels=[hqq4,wanda50+hqq4]", "n_resamples=199"]
-    results, out, settings = parse(["results=a", *words, "margins.by_benchmark.bbq=0.3"])
-    assert (results, out) == (Path("a"), None)
+    request = parse(["results=a", *words, "margins.by_benchmark.bbq=0.3", "columns.score=bias"])
+    settings = request.settings
+    assert request.own == {"results": "a"}
+    assert request.inputs.columns.score == "bias"
     assert settings.alpha == 0.1
     assert settings.margins.rate == 0.05
     assert settings.accels == ["hqq4", "wanda50+hqq4"]

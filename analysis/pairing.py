@@ -1,0 +1,105 @@
+"""Which cells a decision compares: two accelerators of one study, or two folders of results."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from analysis.contrasts import BASELINE
+from analysis.errors import AnalysisError
+from analysis.frame import Frame, make_frames
+from analysis.importers.inputs import Inputs
+from analysis.load import Cell, load
+from analysis.study import Missing
+from analysis.words import listing
+
+
+@dataclass(frozen=True)
+class Compared:
+    """Frames whose baseline is labelled `none`, the candidate's label in them, and the cells that are not there."""
+
+    frames: list[Frame]
+    candidate: str
+    missing: list[Missing]
+    notes: list[str]
+
+    @property
+    def models(self) -> list[str]:
+        """Every model that has the candidate somewhere, or should."""
+        there = [m for f in self.frames for m, a in f.cells if a == self.candidate]
+        gone = [m.model for m in self.missing if m.accel == self.candidate]
+        return list(dict.fromkeys([*there, *gone]))
+
+
+def of_one_study(path: Path, inputs: Inputs, *, baseline: str, candidate: str) -> Compared:
+    """The cells of `candidate` and of `baseline`, two accelerators of the study at `path`.
+
+    Raises AnalysisError for a label that no cell has, and for a candidate that is the baseline.
+    """
+    loaded = load(path, inputs)
+    baseline = BASELINE if baseline == inputs.imports.baseline else baseline
+    known = list(dict.fromkeys([c.accel for c in loaded.cells] + [m.accel for m in loaded.missing]))
+    for key, label in (("baseline", baseline), ("candidate", candidate)):
+        if label not in known:
+            raise AnalysisError(f"{key}={label}: no cell has it; choose from {', '.join(known)}")
+    if candidate == baseline:
+        raise AnalysisError(f"candidate={candidate}: is the baseline itself")
+    cells = [
+        _as(c, BASELINE if c.accel == baseline else candidate) for c in loaded.cells if c.accel in (baseline, candidate)
+    ]
+    missing = [
+        replace(m, accel=BASELINE if m.accel == baseline else candidate)
+        for m in loaded.missing
+        if m.accel in (baseline, candidate)
+    ]
+    return Compared(make_frames(cells), candidate, missing, loaded.notes)
+
+
+def of_two_folders(baseline: Path, candidate: Path, inputs: Inputs) -> Compared:
+    """The baseline cells of one place and the accelerated cells of another.
+
+    Of the first, its baseline, or the only accelerator in it; of the second, its only accelerator besides a
+    baseline, or its baseline where it has nothing else. Two single models are paired whatever they are called.
+    """
+    first, second = load(baseline, inputs), load(candidate, inputs)
+    base = _only(first.cells, prefer=BASELINE, key=f"baseline={baseline}")
+    own = _only(
+        [c for c in second.cells if c.accel != BASELINE] or second.cells, prefer="", key=f"candidate={candidate}"
+    )
+    label = own[0].accel if own[0].accel != BASELINE else "candidate"
+    models = list(dict.fromkeys(c.model for c in base)), list(dict.fromkeys(c.model for c in own))
+    notes = [*first.notes, *(n for n in second.notes if n not in first.notes)]
+    if len(models[0]) == len(models[1]) == 1 and models[0] != models[1]:
+        notes.append(f"{models[1][0]} is compared with {models[0][0]}: one model in each, under two names.")
+        own = [replace(c, model=models[0][0]) for c in own]
+    elif not set(models[0]) & set(models[1]):
+        raise AnalysisError(
+            f"candidate={candidate}: its models ({listing(models[1])}) are none of the baseline's "
+            f"({listing(models[0])})"
+        )
+    cells = [_as(c, BASELINE) for c in base] + [_as(c, label) for c in own]
+    missing = [replace(m, accel=label if m.accel != BASELINE else m.accel) for m in (*first.missing, *second.missing)]
+    return Compared(make_frames(cells), label, missing, notes)
+
+
+def chosen(frames: Sequence[Frame], benchmarks: Sequence[str]) -> list[Frame]:
+    """The frames of the named benchmarks, all of them for none; AnalysisError for a name that is not there."""
+    known = list(dict.fromkeys(f.benchmark for f in frames))
+    for name in benchmarks:
+        if name not in known:
+            raise AnalysisError(f"benchmarks={name}: no cell of it here; choose from {', '.join(known)}")
+    return [f for f in frames if not benchmarks or f.benchmark in benchmarks]
+
+
+def _as(cell: Cell, accel: str) -> Cell:
+    """The cell under the label and kind that the comparison gives it."""
+    return replace(cell, accel=accel, kind="baseline" if accel == BASELINE else "accelerated")
+
+
+def _only(cells: Sequence[Cell], *, prefer: str, key: str) -> list[Cell]:
+    labels = list(dict.fromkeys(c.accel for c in cells))
+    label = prefer if prefer in labels else labels[0]
+    if label != prefer and len(labels) > 1:
+        raise AnalysisError(f"{key}: holds {listing(labels)}; give a folder with one, or both in one with results=")
+    return [c for c in cells if c.accel == label]

@@ -1,0 +1,138 @@
+"""The gate: what it decides, its exit codes, its JSON, and that it never passes what it cannot know."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.weightstats import ttost_paired
+
+from analysis.__main__ import main
+from analysis.decision import CANNOT_TELL, FAIL, PASS, Judgement, decided, judge, overall
+from analysis.frame import make_frames
+from analysis.load import load
+from analysis.settings import Settings
+from tests.analysis.fake import make_sweep
+
+SMALL: dict[str, Any] = {"accels": ("hqq4", "wanda50"), "n_clusters": 20, "items_per_cluster": 4}
+
+
+def gate(*words: object) -> int:
+    return main(["gate", *map(str, words)])
+
+
+def test_pass_fail_and_cannot_tell_by_the_margin(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = make_sweep(tmp_path, **SMALL, shift=0.15, noise=0.2)
+    for margin, code, word in ((0.5, 0, "PASS"), (0.02, 4, "FAIL"), (0.15, 5, "CANNOT TELL")):
+        assert gate(f"results={sweep}", "candidate=hqq4", f"margin={margin}") == code
+        out = capsys.readouterr().out
+        assert out.splitlines()[-1].startswith(f"{word}: ")
+        assert "tiny_mistral" in out
+    assert not (tmp_path / "outputs" / "reports").exists()
+
+
+def test_it_agrees_with_statsmodels_where_every_item_is_a_cluster(tmp_path: Path) -> None:
+    frame = make_frames(load(make_sweep(tmp_path, accels=("hqq4",), n_clusters=60, items_per_cluster=1)).cells)[0]
+    base, own = frame.score("tiny_llama", "none"), frame.score("tiny_llama", "hqq4")
+    found = judge(frame, "tiny_llama", "hqq4", Settings(), margin=0.2)
+    assert found.p_within == pytest.approx(ttost_paired(own, base, -0.2, 0.2)[0], rel=1e-9)
+    assert found.estimate is not None
+    assert found.estimate.value == pytest.approx(float((own - base).mean()))
+
+
+def test_failures_are_holm_adjusted(tmp_path: Path) -> None:
+    p = [0.2, 0.012, 0.03, 0.009, math.nan]
+    found = [Judgement("b", "u", "m", "c", CANNOT_TELL, "", p_beyond=x) for x in p]
+    adjusted = [j.p_beyond for j in decided(found, alpha=0.04)]
+    expected = multipletests(p[:4], method="holm")[1]
+    assert adjusted[:4] == pytest.approx(expected.tolist())
+    assert [j.verdict for j in decided(found, alpha=0.04)] == [CANNOT_TELL, FAIL, CANNOT_TELL, FAIL, CANNOT_TELL]
+
+
+def test_one_open_cell_is_enough_not_to_pass() -> None:
+    passed = Judgement("b", "u", "m", "c", PASS, "")
+    assert overall([passed, passed]) == PASS
+    assert overall([passed, replace(passed, verdict=CANNOT_TELL)]) == CANNOT_TELL
+    assert overall([replace(passed, verdict=FAIL), replace(passed, verdict=CANNOT_TELL)]) == FAIL
+    assert overall([]) == CANNOT_TELL
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"inert": ("hqq4",)}, "changed no logit in the active check"),
+        ({"missing": 0.4}, "of the answers are there, the threshold is 80%"),
+        ({"overrides": {("tiny_llama", "hqq4"): {"efficiency": {"perplexity": 99.0}}}}, "CANNOT TELL"),
+        ({"failed": [("tiny_llama", "hqq4")]}, "the cell of hqq4 is failed: RuntimeError"),
+        ({"failed": [("tiny_llama", "none")]}, "the cell of none is failed"),
+        ({"n_clusters": 1}, "1 cluster: no error can be given"),
+        ({"missing": 1.0}, "no item is answered in both"),
+    ],
+)
+def test_what_cannot_be_known_never_passes(
+    tmp_path: Path, change: dict[str, Any], reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    overrides = {("tiny_llama", "none"): {"efficiency": {"perplexity": 12.0}}} | change.pop("overrides", {})
+    sweep = make_sweep(tmp_path, **(SMALL | change), shift=0.0, overrides=overrides)
+    assert gate(f"results={sweep}", "candidate=hqq4", "models=tiny_llama", "margin=9") == 5
+    assert reason in capsys.readouterr().out
+
+
+def test_two_folders_and_other_names_of_the_model(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    one = make_sweep(tmp_path / "1", models=("m",), accels=(), **{k: v for k, v in SMALL.items() if k != "accels"})
+    two = make_sweep(tmp_path / "2", models=("m-4bit",), accels=(), seed=0, n_clusters=20, items_per_cluster=4)
+    assert gate(f"baseline={one}", f"candidate={two}", "margin=1") == 0
+    assert "m-4bit is compared with m" in capsys.readouterr().out
+    both = make_sweep(tmp_path / "3", **SMALL)
+    assert gate(f"baseline={one}", f"candidate={both}", "margin=1") == 2
+    assert "holds hqq4 and wanda50; give a folder with one" in capsys.readouterr().err
+
+
+def test_items_of_one_side_only_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import pandas as pd
+
+    rng = np.random.default_rng(0)
+    rows = [("m", "none", f"i{i}", rng.normal()) for i in range(30)] + [
+        ("m", "q", f"i{i}", rng.normal()) for i in range(10, 45)
+    ]
+    file = tmp_path / "t.csv"
+    pd.DataFrame(rows, columns=["model", "accel", "item", "score"]).to_csv(file, index=False)
+    assert gate(f"results={file}", "candidate=q", "margin=50", f"json={tmp_path / 'gate.json'}") == 0
+    written = json.loads((tmp_path / "gate.json").read_text())
+    cell = written["cells"][0]
+    assert (written["verdict"], written["exit_code"]) == ("PASS", 0)
+    assert (cell["estimate"]["n_items"], cell["only_baseline"], cell["only_candidate"]) == (20, 10, 15)
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["margin=1"], "candidate= is needed"),
+        (["candidate=hqq4"], "results= is needed, or baseline=FOLDER"),
+        (["candidate=hqq3", "RESULTS"], "candidate=hqq3: no cell has it; choose from none, hqq4, wanda50"),
+        (["candidate=none", "RESULTS"], "candidate=none: is the baseline itself"),
+        (["candidate=hqq4", "RESULTS", "margin=0"], "margin=0: must be above 0"),
+        (["candidate=hqq4", "RESULTS", "margin=wide"], "margin=wide: must be a number"),
+        (["candidate=hqq4", "RESULTS", "benchmarks=bbq"], "benchmarks=bbq: no cell of it here; choose from planted"),
+        (["candidate=hqq4", "RESULTS", "models=gpt"], "models=gpt: has no candidate here; choose from tiny_llama"),
+        (["candidate=hqq4", "RESULTS", "margn=1"], "margn: unknown; did you mean margin?"),
+        (["candidate=hqq4", "RESULTS", "margin=9", "json=/dev/null/x"], "json=/dev/null/x: cannot be written"),
+    ],
+)
+def test_wrong_requests(tmp_path: Path, words: list[str], message: str, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = make_sweep(tmp_path, **SMALL)
+    assert gate(*[w.replace("RESULTS", f"results={sweep}") for w in words]) == 2
+    assert capsys.readouterr().err.startswith(f"error: {message}")
+
+
+def test_help_names_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["gate", "--help"]) == 0
+    assert "CANNOT TELL (5)" in capsys.readouterr().out
+    assert main(["gate"]) == 2
