@@ -112,9 +112,14 @@ def check_choice(field: str, value: str, allowed: Sequence[str]) -> str | None:
     return None if value in allowed else f"{field}={value}: choose one of {', '.join(allowed)}"
 
 
-def variant_label(label: str, variant: str) -> str:
-    """A benchmark's label with its variant, if that is not the default one."""
-    return label if variant == "default" else f"{label}(variant={variant})"
+def decorated(label: str, **changes: str) -> str:
+    """A benchmark's label with the fields that were changed (those that are not "").
+
+    >>> decorated("discrim_eval", variant="published", reference="")
+    'discrim_eval(variant=published)'
+    """
+    shown = [f"{field}={value}" for field, value in changes.items() if value]
+    return f"{label}({','.join(shown)})" if shown else label
 
 
 @dataclass

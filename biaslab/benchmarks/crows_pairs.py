@@ -15,7 +15,6 @@ violates a stereotype of a disadvantaged group; both directions are metrics of t
 
 from __future__ import annotations
 
-import csv
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,8 +26,8 @@ from typing import TYPE_CHECKING, ClassVar
 from biaslab.benchmarks.base import Benchmark, Item, Meta, Metric, Record
 from biaslab.benchmarks.metrics import cluster_mean
 from biaslab.benchmarks.sources import PinnedFile, locate
+from biaslab.benchmarks.tables import read_table
 from biaslab.engine.requests import LogLikelihood, LogLikelihoodResponse, Prompt, Request, Response
-from biaslab.errors import DataMismatch
 from biaslab.models.base import ModelInfo
 
 if TYPE_CHECKING:
@@ -147,19 +146,10 @@ def _items(path: str) -> tuple[Item, ...]:
 
 def read(path: Path) -> list[Item]:
     """Items of a CrowS-Pairs csv in file order; DataMismatch names the file and what is wrong with it."""
-    try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = list(csv.DictReader(file, strict=True))
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise DataMismatch(f"{path}: not a UTF-8 csv file ({error})") from error
     first: dict[tuple[str, str], int] = {}
     items = []
-    for i, row in enumerate(rows):
-        if any(not row.get(column) for column in COLUMNS):
-            raise DataMismatch(f"{path}: row {i} lacks one of {', '.join(COLUMNS)}; is the file truncated?")
+    for i, row in enumerate(read_table(path, COLUMNS)):
         cluster = first.setdefault((row["sent_more"], row["sent_less"]), i)
         data = {"sent_more": row["sent_more"], "sent_less": row["sent_less"], "direction": row["stereo_antistereo"]}
         items.append(Item(f"pair-{i:04d}", f"pair-{cluster:04d}", row["bias_type"], "", data))
-    if not items:
-        raise DataMismatch(f"{path}: no rows")
     return items

@@ -21,6 +21,8 @@ def choice_spans(renderer: Renderer, request: Choice) -> list[Span]:
     """
     if not request.options or not all(option.spellings for option in request.options):
         raise EmptyRequest(f"nothing to choose from: {request.prompt.user[-60:]!r} has an empty option")
+    if request.as_piece:
+        return [renderer.piece_span(request.prompt, option.spellings[0]) for option in request.options]
     found = [renderer.span(request.prompt, text) for option in request.options for text in option.spellings]
     first = min(span.first for span in found)
     return [Span(span.ids, first) for span in found]
@@ -39,7 +41,7 @@ def choose(
     ids = [span.ids for span in spans]
     logprobs, position = [], 0
     for option in request.options:
-        mine = slice(position, position + len(option.spellings))
+        mine = slice(position, position + (1 if request.as_piece else len(option.spellings)))
         logprobs.append(union_logprob(ids[mine], totals[mine]))
         position = mine.stop
     # float32 can push a sum of near-certain options a hair above 1.

@@ -68,7 +68,21 @@ class Renderer:
 
     def prompt_ids(self, prompt: Prompt) -> Ids:
         """Token ids of a prompt alone."""
-        return self.encode(self.text(prompt), bare=prompt.bare)
+        ids = self.encode(self.text(prompt), bare=prompt.bare)
+        return self.bos + ids if prompt.bos_twice and self.chat and not prompt.bare else ids
+
+    def piece_span(self, prompt: Prompt, piece: str) -> Span:
+        """The prompt's tokens and the vocabulary entry `piece` after them, or the unknown token.
+
+        Raises CellFailed where the vocabulary has neither.
+        """
+        context = self.prompt_ids(prompt)
+        found = self.tokenizer.convert_tokens_to_ids(piece)
+        if found is None:
+            raise CellFailed(
+                f"the vocabulary has neither the entry {piece!r} nor an unknown token; use another variant"
+            )
+        return Span((*context, int(found)), len(context))
 
     def text(self, prompt: Prompt) -> str:
         """The prompt as text; under a chat format, with the template's own special tokens written out."""
@@ -104,7 +118,7 @@ class Renderer:
             text = self._template([merged, *turns[1:]])
         if text is None:
             raise CellFailed("prompt.chat=true: the chat template refuses these turns; use prompt.chat=false")
-        return text + prompt.answer_prefix
+        return text + (prompt.chat_gap + prompt.answer_prefix if prompt.answer_prefix else "")
 
     def _template(self, turns: Sequence[dict[str, str]]) -> str | None:
         """The rendered turns with the answer opened, or None if the template raises."""
@@ -129,6 +143,8 @@ def _turn(role: str, content: str) -> dict[str, str]:
 
 
 def _plain_text(prompt: Prompt, system: str) -> str:
+    if prompt.plain is not None:
+        return f"{system} {prompt.plain}" if system else prompt.plain
     parts = [f"{question}\n\n{answer}" for question, answer in prompt.examples]
     parts.append(f"{system} {prompt.user}" if system else prompt.user)
     if prompt.answer_prefix:

@@ -12,6 +12,10 @@ class Prompt:
     With a chat format the model's template is applied to system, examples and user, then `answer_prefix`
     is appended to the opened answer. As plain text it is `[system + " "] user ["\n\n" + answer_prefix]`.
     `bare=True` sends `user` alone, untouched by any format (sentence scoring).
+
+    plain : without a chat format, this text in place of examples, user and answer_prefix.
+    chat_gap : in a chat format, what stands between the opened answer and answer_prefix.
+    bos_twice : in a chat format, a BOS before the one the template writes (a fault of published code).
     """
 
     user: str
@@ -19,6 +23,9 @@ class Prompt:
     examples: tuple[tuple[str, str], ...] = ()
     answer_prefix: str = ""
     bare: bool = False
+    plain: str | None = None
+    chat_gap: str = ""
+    bos_twice: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,10 +52,15 @@ class Option:
 
 @dataclass(frozen=True)
 class Choice:
-    """log p of each option after the prompt: logsumexp over its spellings' whole token sequences."""
+    """log p of each option after the prompt: logsumexp over its spellings' whole token sequences.
+
+    as_piece : instead, the one vocabulary entry that is spelled exactly like an option's first spelling, or
+        the unknown token where there is none (what published code reads; it misses every other spelling).
+    """
 
     prompt: Prompt
     options: tuple[Option, ...]
+    as_piece: bool = False
 
 
 @dataclass(frozen=True)
