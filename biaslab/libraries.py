@@ -9,7 +9,7 @@ from typing import Any
 
 #: Loggers that speak at import or at every forward of what is no news here: optional kernels that are not
 #: built for this machine, casts that the accelerator's own documentation states.
-NOISY = ("torchao", "bitsandbytes", "torch.utils._pytree")
+NOISY = ("torchao", "bitsandbytes", "torch.utils._pytree", "torch.fx._symbolic_trace")
 
 
 def import_hqq() -> Any:

@@ -19,6 +19,7 @@ class Accelerator(ABC):
     kind : "baseline", "pruner", "quantizer", "cache" or "placebo"; decides which stacks make sense.
     requires : modules it imports when it is applied; `extra` of biaslab installs them.
     needs_gpu : what it does that only a GPU can; empty where a CPU will do.
+    rescales : it moves scale between weights and the norms and biases before them.
     """
 
     family: ClassVar[str]
@@ -27,6 +28,7 @@ class Accelerator(ABC):
     requires: ClassVar[tuple[str, ...]] = ()
     extra: ClassVar[str] = "quantizers"
     needs_gpu: ClassVar[str] = ""
+    rescales: ClassVar[bool] = False
 
     def check(self) -> str | None:
         """The first field value that is out of range, as "field=value: what is allowed", or None."""

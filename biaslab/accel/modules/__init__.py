@@ -1,0 +1,1 @@
+"""Layers of our own; importing one imports torch, so families are discovered without them."""
