@@ -13,9 +13,17 @@ from typing import TYPE_CHECKING, Any
 from biaslab.accel.base import Accelerator
 from biaslab.benchmarks.base import Benchmark, Item
 from biaslab.config import Config, DecodingConfig, PromptConfig
-from biaslab.engine.requests import Decoding, Request, Response
+from biaslab.engine.requests import (
+    ChoiceResponse,
+    Decoding,
+    GenerateResponse,
+    LogLikelihoodResponse,
+    Request,
+    Response,
+)
 from biaslab.errors import CellFailed
 from biaslab.models.base import LoadedModel, ModelInfo
+from biaslab.results.chunks import Chunks
 from biaslab.results.store import CellRef, finite
 from biaslab.subset import choose
 
@@ -25,6 +33,9 @@ if TYPE_CHECKING:
     from biaslab.engine.core import Engine
 
 Progress = Callable[[int], None]
+
+#: Requests that a generating benchmark asks between two savings, at least; four full batches of the engine.
+CHUNK = 256
 
 
 @dataclass(frozen=True)
@@ -100,11 +111,18 @@ def select(spec: CellSpec, config: Config, info: ModelInfo) -> tuple[list[Item],
 
 
 def compute(
-    spec: CellSpec, config: Config, model: LoadedModel, engine: Engine, on_progress: Progress | None = None
+    spec: CellSpec,
+    config: Config,
+    model: LoadedModel,
+    engine: Engine,
+    on_progress: Progress | None = None,
+    chunks: Chunks | None = None,
 ) -> CellResult:
     """Ask `model` everything the cell asks, and score the answers.
 
     on_progress : called with the number of requests answered since the last call.
+    chunks : where a benchmark that generates keeps its answers so far. It is always asked in the same chunks,
+        kept or not, so a cell that was interrupted has the very answers of one that was not.
     Raises CellFailed for NaN logits or memory that no smaller batch mends.
     """
     import pandas as pd
@@ -113,21 +131,11 @@ def compute(
     own, beside = select(spec, config, model.info)
     items = [*own, *beside]
     asked = [tuple(spec.benchmark.requests(item)) for item in items]
-    flat = [request for requests in asked for request in requests]
-    decoding = Decoding(spec.decoding.mode, spec.decoding.temperature, spec.decoding.top_p)
-    built, rows, engine_s = time.perf_counter(), [], 0.0
+    built, rows, spent = time.perf_counter(), [], _Spent()
     for repeat in range(spec.decoding.repeats):
-        before = time.perf_counter()
-        responses = engine.run(
-            model,
-            flat,
-            decoding=decoding,
-            seeds=_seeds(config.seed, repeat, items, asked),
-            chat=spec.prompt.chat,
-            system=spec.prompt.system,
-            on_progress=on_progress,
-        )
-        engine_s += time.perf_counter() - before
+        seeds = _seeds(config.seed, repeat, items, asked)
+        flat = [request for requests in asked for request in requests]
+        responses = _ask(spec, model, engine, flat, seeds, repeat, on_progress, chunks, spent)
         rows += _rows(spec.benchmark, items, asked, responses, repeat)
     frame = pd.DataFrame(rows)
     frame["reference"] = frame["item"].isin({item.id for item in beside})
@@ -137,8 +145,74 @@ def compute(
     frame = frame[~frame["reference"]].drop(columns="reference").reset_index(drop=True)
     frame["detail"] = [json.dumps(finite(d), ensure_ascii=False) for d in frame["detail"]]
     scored = time.perf_counter()
-    timings = {"items_s": built - start, "engine_s": engine_s, "score_s": scored - built - engine_s}
+    timings = {"items_s": built - start, "engine_s": spent.now_s + spent.earlier_s}
+    timings["score_s"] = scored - built - spent.now_s
+    if spent.earlier_s:
+        timings["earlier_s"] = spent.earlier_s  # the part of engine_s that an interrupted process spent
     return CellResult(frame, metrics, _coverage(frame), timings)
+
+
+@dataclass
+class _Spent:
+    """Seconds in the engine: by this process, and by earlier ones whose chunks are used."""
+
+    now_s: float = 0.0
+    earlier_s: float = 0.0
+
+
+def _ask(
+    spec: CellSpec,
+    model: LoadedModel,
+    engine: Engine,
+    requests: Sequence[Request],
+    seeds: Sequence[int],
+    repeat: int,
+    on_progress: Progress | None,
+    chunks: Chunks | None,
+    spent: _Spent,
+) -> list[Response]:
+    """The answers of one repeat; a generating benchmark is asked chunk by chunk, and what is kept is not asked."""
+    size = max(CHUNK, 4 * engine.max_batch) if spec.benchmark.generates else max(1, len(requests))
+    starts = range(0, len(requests), size)
+    keep = chunks if len(starts) * spec.decoding.repeats > 1 else None
+    responses: list[Response] = []
+    for i, first in enumerate(starts):
+        number = repeat * len(starts) + i
+        if keep is not None and (kept := keep.get(number)) is not None:
+            responses += map(unpack, kept[0])
+            spent.earlier_s += kept[1]
+            if on_progress is not None:
+                on_progress(len(kept[0]))
+            continue
+        before = time.perf_counter()
+        answers = engine.run(
+            model,
+            requests[first : first + size],
+            decoding=Decoding(spec.decoding.mode, spec.decoding.temperature, spec.decoding.top_p),
+            seeds=seeds[first : first + size],
+            chat=spec.prompt.chat,
+            system=spec.prompt.system,
+            on_progress=on_progress,
+        )
+        seconds = time.perf_counter() - before
+        spent.now_s += seconds
+        if keep is not None:
+            keep.add(number, [pack(answer) for answer in answers], seconds)
+        responses += answers
+    return responses
+
+
+def pack(response: Response) -> list[Any]:
+    """A response as JSON can hold it: its class and its fields in order. Floats survive to the last bit."""
+    return [type(response).__name__, *(getattr(response, f.name) for f in dataclasses.fields(response))]
+
+
+def unpack(packed: Sequence[Any]) -> Response:
+    """The response that `pack` took apart."""
+    kinds: dict[str, type[Response]] = {
+        kind.__name__: kind for kind in (LogLikelihoodResponse, ChoiceResponse, GenerateResponse)
+    }
+    return kinds[packed[0]](*(tuple(value) if isinstance(value, list) else value for value in packed[1:]))
 
 
 def count_requests(spec: CellSpec, config: Config, info: ModelInfo) -> int:

@@ -188,14 +188,18 @@ class _Job:
 
     def _compute(self, spec: CellSpec, arm: Arm, started: str) -> str:
         config, info = self.plan.config, self.plan.info
+        attempt = self.attempts[spec.ref.path] + 1
+        conditions = environment(self.plan.device, self.engine.batch_tokens, self.engine.max_batch)
+        chunks = self.store.chunks(spec.ref, attempt, conditions)
         with self._deadline([spec], started):
             self.reporter.begin_cell(_words(spec), cells.count_requests(spec, config, info))
-            result = cells.compute(spec, config, arm.model, self.engine, self.reporter.advance)
+            result = cells.compute(spec, config, arm.model, self.engine, self.reporter.advance, chunks)
         content = self._describe(spec, arm, started)
         content |= {"metrics": result.metrics, "coverage": result.coverage}
         content["timings"] = {**arm.timings, **result.timings}
         content["finished"] = _now()
-        self.store.write(spec.ref, result.records, content, attempt=self.attempts[spec.ref.path] + 1)
+        self.store.write(spec.ref, result.records, content, attempt=attempt)
+        chunks.remove()
         scores = result.records["score"]
         valid = f"{result.coverage['n_valid']}/{result.coverage['n_records']} answered"
         return f"{len(scores)} records, {valid}, mean score {scores.mean():+.4f}"

@@ -84,7 +84,10 @@ def _state(store: Store, root: str, entry: dict[str, Any]) -> CellState:
     ref = CellRef(entry["benchmark"], entry["model"], entry["accel"], entry["key"])
     owner = store.owner(ref)
     if owner is not None and owner.alive:
-        return CellState(*place, "running", f"on {owner.host}, process {owner.pid}, seen {owner.heartbeat_s:.0f} s ago")
+        chunks = store.n_chunks(ref)
+        done = f", {chunks} chunks of answers done" if chunks else ""
+        words = f"on {owner.host}, process {owner.pid}, seen {owner.heartbeat_s:.0f} s ago{done}"
+        return CellState(*place, "running", words)
     failure = store.failure(ref)
     if failure:
         return CellState(*place, "failed", failure["error"])

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from biaslab.errors import StoreError
 from biaslab.results import claims
+from biaslab.results.chunks import Chunks, place_of, progress
 from biaslab.results.durable import discard, make_folders, publish, replace, sync
 from biaslab.results.schema import RECORD_COLUMNS, SCHEMA_VERSION
 
@@ -96,8 +97,7 @@ class Store:
         Raises StoreError when the disk is full or the folder is read-only; nothing complete is touched.
         """
         attempt = attempt or len(self.attempts(ref)) + 1
-        target = self.root / ref.path
-        target = target if attempt == 1 else target.with_name(f"{ref.key}-{attempt}")
+        target = self.root / _attempt_path(ref.path, attempt)
         content = {**cell, "schema_version": SCHEMA_VERSION, "key": ref.key, "status": "complete"}
         content["attempt"] = attempt
         with self._staging(ref) as staging:
@@ -117,6 +117,15 @@ class Store:
                 _put(staging, target)
         return target
 
+    def chunks(self, ref: CellRef, attempt: int, conditions: Mapping[str, Any]) -> Chunks:
+        """The answers so far of a cell that is computed in chunks; the caller holds the cell's lock."""
+        path = self.root / ".chunks" / f"{_name(ref)}-{attempt}.jsonl"
+        return Chunks(path, _attempt_path(ref.path, attempt), conditions)
+
+    def n_chunks(self, ref: CellRef) -> int:
+        """How many chunks of a cell's first attempt are done; for showing only."""
+        return progress(self.root / ".chunks" / f"{_name(ref)}-1.jsonl")
+
     def prepare(self) -> str:
         """Make the folder ready for a sweep; what its file system cannot do, in a sentence, or "".
 
@@ -131,6 +140,10 @@ class Store:
         for path in (self.root / ".tmp").iterdir():
             if _is_orphan(path.name):
                 discard(path)
+        for path in (self.root / ".chunks").glob("*.jsonl"):
+            place = place_of(path)
+            if place and ".." not in place and _is_complete(self.root / place):
+                path.unlink(missing_ok=True)
         return note
 
     @contextmanager
@@ -220,6 +233,10 @@ def _is_complete(folder: Path) -> bool:
 def _name(ref: CellRef) -> str:
     """Of the claim's files. The key alone: accel labels may be long, file names may not."""
     return f"{ref.benchmark}-{ref.key}"
+
+
+def _attempt_path(path: str, attempt: int) -> str:
+    return path if attempt == 1 else f"{path}-{attempt}"
 
 
 def _put(staging: Path, target: Path) -> None:
