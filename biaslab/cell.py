@@ -209,10 +209,10 @@ def pack(response: Response) -> list[Any]:
 
 def unpack(packed: Sequence[Any]) -> Response:
     """The response that `pack` took apart."""
-    kinds: dict[str, type[Response]] = {
-        kind.__name__: kind for kind in (LogLikelihoodResponse, ChoiceResponse, GenerateResponse)
-    }
-    return kinds[packed[0]](*(tuple(value) if isinstance(value, list) else value for value in packed[1:]))
+    kinds: dict[str, Any] = {kind.__name__: kind for kind in (LogLikelihoodResponse, ChoiceResponse, GenerateResponse)}
+    fields = [tuple(value) if isinstance(value, list) else value for value in packed[1:]]
+    response: Response = kinds[packed[0]](*fields)
+    return response
 
 
 def count_requests(spec: CellSpec, config: Config, info: ModelInfo) -> int:

@@ -68,7 +68,8 @@ class Chunks:
             return {}, 0
         if not lines or lines[0] != (json.dumps(self._header, sort_keys=True) + "\n").encode():
             return {}, 0
-        found, size = {}, len(lines[0])
+        found: dict[int, dict[str, Any]] = {}
+        size = len(lines[0])
         for line in lines[1:]:
             chunk = _parse(line)
             if chunk is None:
