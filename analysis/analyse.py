@@ -11,6 +11,7 @@ from analysis.benchmark import analyse_benchmark
 from analysis.cautions import study_cautions
 from analysis.contrasts import BASELINE
 from analysis.errors import AnalysisError
+from analysis.foresight import predictable, transfers
 from analysis.frame import Frame, make_frames
 from analysis.importers.inputs import Inputs
 from analysis.levels import check_named
@@ -41,6 +42,7 @@ def analyse(results: Path | str, settings: Settings | None = None, inputs: Input
     models = {c.model: str(c.content["model"].get("note") or "") for c in loaded.cells}
     accels = _accels(loaded)
     order = [(m, a) for m in models for a in accels]
+    known = arms(loaded.cells, order)
     return Study(
         question=QUESTION,
         answer=answer(found, settings.alpha),
@@ -50,11 +52,13 @@ def analyse(results: Path | str, settings: Settings | None = None, inputs: Input
         models=models,
         accels=accels,
         benchmarks=found,
-        arms=arms(loaded.cells, order),
+        arms=known,
         missing=loaded.missing,
         cautions=[*loaded.notes, *study_cautions(frames, loaded.missing, models)],
         provenance=provenance(loaded),
         methods=methods(frames, found, settings),
+        transfers=transfers(found, known, loaded.cells, alpha=settings.alpha),
+        predictable=predictable(found, settings.predictable_share),
     )
 
 

@@ -18,6 +18,7 @@ from analysis.levels import Levels, choose_levels
 from analysis.load import number
 from analysis.omnibus import classic_anova, complete_items, omnibus
 from analysis.recovery import recoveries
+from analysis.sections import sections
 from analysis.settings import Settings
 from analysis.study import BenchmarkResult, CellMean, Missing, Shift
 from analysis.validity import marked_arms
@@ -47,6 +48,11 @@ def analyse_benchmark(frame: Frame, absent: Sequence[Missing], settings: Setting
     n_items = int(complete_items(frame, levels.grid).sum())
     cautions = [*levels.cautions, *_incomplete(n_items, frame), *left_out, *_contradictions(moved)]
     cautions += _without_marked(frame, levels, marked, verdict, settings)
+    anova = classic_anova(frame, levels.grid, alpha=settings.alpha)
+    more = sections(
+        frame, levels, settings, margins=margins, floor=floor, moved=moved, contrasts=contrasts, test=test, anova=anova
+    )
+    cautions += more.pop("cautions")
     return BenchmarkResult(
         name=frame.benchmark,
         title=str(frame.meta["title"]),
@@ -63,7 +69,7 @@ def analyse_benchmark(frame: Frame, absent: Sequence[Missing], settings: Setting
         means=means,
         shifts=moved + absent_shifts([m for m in absent if (m.model, m.accel) not in frame.cells], levels),
         differences=contrasts,
-        anova=classic_anova(frame, levels.grid, alpha=settings.alpha),
+        anova=anova,
         omnibus=test,
         verdict=verdict,
         sentence=sentence,
@@ -75,6 +81,7 @@ def analyse_benchmark(frame: Frame, absent: Sequence[Missing], settings: Setting
         cautions=cautions,
         decoding=frame.decoding,
         pool=frame.pool,
+        **more,
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +32,10 @@ class Frame:
     truth : index item, one column a model: the planted score, NaN where nothing was planted.
     repeat_sd : arm -> standard deviation between repeats of one item (pooled), NaN with one repeat.
     coverage : arm -> what became of its items (`valid` is set by the analysis).
+    refused, unanswered : shaped as scores: share of an item's repeats that were refused, or had no answer for any
+        reason; NaN where the item was not asked.
+    positive : shaped as scores: share of an item's answered repeats whose score is above 0, NaN without an answer.
+    seed_means : arm -> mean score of each of its cells, one a seed.
     """
 
     benchmark: str
@@ -44,6 +48,10 @@ class Frame:
     truth: pd.DataFrame
     repeat_sd: Mapping[ArmKey, float]
     coverage: Mapping[ArmKey, Coverage]
+    refused: pd.DataFrame
+    unanswered: pd.DataFrame
+    positive: pd.DataFrame
+    seed_means: Mapping[ArmKey, list[float]] = field(default_factory=dict)
 
     @property
     def arms(self) -> list[ArmKey]:
@@ -116,6 +124,10 @@ class _Arm:
     truth: Floats
     repeat_sd: float
     coverage: Coverage
+    refused: Floats
+    unanswered: Floats
+    positive: Floats
+    seed_means: list[float]
 
 
 def _make_frame(benchmark: str, decoding: str, pool: str, cells: dict[ArmKey, list[Cell]]) -> Frame:
@@ -147,6 +159,10 @@ def _make_frame(benchmark: str, decoding: str, pool: str, cells: dict[ArmKey, li
         pd.DataFrame(truth, index=items.index),
         {k: a.repeat_sd for k, a in arms.items()},
         {k: a.coverage for k, a in arms.items()},
+        table({k: a.refused for k, a in arms.items()}, math.nan),
+        table({k: a.unanswered for k, a in arms.items()}, math.nan),
+        table({k: a.positive for k, a in arms.items()}, math.nan),
+        {k: a.seed_means for k, a in arms.items()},
     )
 
 
@@ -161,9 +177,16 @@ def _summary(arm: ArmKey, part: pd.DataFrame, known: Sequence[pd.DataFrame]) -> 
     labels = next((k for k in known[-1:] if k.index.equals(labels.index) and k.equals(labels)), labels)
     if once:
         score, outcome = part["score"].to_numpy(dtype=float), part["outcome"].astype(str).to_numpy(dtype=object)
+        refused, gone = (outcome == "refused").astype(float), np.isnan(score).astype(float)
+        positive = np.where(np.isnan(score), math.nan, score > 0)
     else:
         score = part.groupby("item")["score"].mean().reindex(labels.index).to_numpy(dtype=float)
         outcome = _modal(part).reindex(labels.index).to_numpy(dtype=object)
+        refused, gone = (
+            _share(part, mask, labels.index) for mask in (part["outcome"].eq("refused"), part["score"].isna())
+        )
+        answered = part[part["score"].notna()]
+        positive = _share(answered, answered["score"] > 0, labels.index)
     share = float(part["score"].notna().mean())
     return _Arm(
         labels,
@@ -172,7 +195,17 @@ def _summary(arm: ArmKey, part: pd.DataFrame, known: Sequence[pd.DataFrame]) -> 
         unique["truth"].to_numpy(dtype=float),
         math.nan if once else _repeat_sd(part),
         _coverage(arm, score, outcome, share),
+        refused,
+        gone,
+        positive,
+        [float(x) for x in part.groupby("replicate")["score"].mean()],
     )
+
+
+def _share(part: pd.DataFrame, mask: pd.Series[bool], index: pd.Index[Any]) -> Floats:
+    """Share of each item's repeats where `mask` holds, in the order of `index`."""
+    by_item = mask.astype(float).groupby(part["item"]).mean()
+    return np.asarray(by_item.reindex(index), dtype=np.float64)
 
 
 def _aligned(values: NDArray[Any], rows: NDArray[np.intp], absent: Any) -> NDArray[Any]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from analysis.anova import anova_tables
+from analysis.clusters import Clusters, Floats
 from analysis.contrasts import (
     ArmKey,
     apply_contrasts,
@@ -16,6 +17,7 @@ from analysis.contrasts import (
     interaction_basis,
     largest_grid,
 )
+from analysis.fixed_effects import FixedEffects, fixed_effects
 from analysis.frame import Frame
 from analysis.resampling import interaction_test, untestable
 from analysis.settings import Settings
@@ -32,18 +34,51 @@ def complete_items(frame: Frame, grid: Sequence[ArmKey]) -> NDArray[np.bool_]:
 
 
 def omnibus(frame: Frame, grid: Sequence[ArmKey], settings: Settings) -> Omnibus:
-    """The combined sign-flip test over the items complete in `grid`, or why there is none.
+    """The combined sign-flip test of no interaction, or why there is none.
 
     grid : tested arms and the baselines of their models; it may have holes.
+
+    With an answer missing somewhere, the contrasts are those of item fixed effects over all that is there; with
+    none, they are the paired ones, and the two are the same figures.
     """
+    if reason := _no_contrasts(grid):
+        return untestable(reason)
+    scores = frame.matrix(grid)
+    if np.isnan(scores).any() and isinstance(fit := fixed_effects(scores, grid), FixedEffects):
+        basis, weights = interaction_basis(grid), difference_weights(grid)[1]
+        return _test(fit.null_contrasts(basis), fit.null_contrasts(weights), frame.clusters.take(fit.used), settings)
+    return listwise_omnibus(frame, grid, settings)
+
+
+def listwise_omnibus(frame: Frame, grid: Sequence[ArmKey], settings: Settings) -> Omnibus:
+    """The same test over the items that are complete in every arm of `grid`."""
     if reason := _no_contrasts(grid):
         return untestable(reason)
     complete = complete_items(frame, grid)
     scores = frame.matrix(grid)[complete]
+    contrasts, weights = interaction_basis(grid), difference_weights(grid)[1]
+    values = apply_contrasts(scores, contrasts), apply_contrasts(scores, weights)
+    return _test(*values, frame.clusters.take(complete), settings)
+
+
+def refusal_omnibus(frame: Frame, grid: Sequence[ArmKey], settings: Settings) -> Omnibus:
+    """The same test on the shares of refused answers: do accelerators change refusing differently by model?"""
+    if reason := _no_contrasts(grid):
+        return untestable(reason)
+    refused = np.column_stack([frame.refused[arm].to_numpy(dtype=float) for arm in grid])
+    asked = ~np.isnan(refused).any(axis=1)
+    if not (refused[asked] > 0).any():
+        return untestable("nothing was refused")
+    contrasts, weights = interaction_basis(grid), difference_weights(grid)[1]
+    values = apply_contrasts(refused[asked], contrasts), apply_contrasts(refused[asked], weights)
+    return _test(*values, frame.clusters.take(asked), settings)
+
+
+def _test(contrasts: Floats, differences: Floats, clusters: Clusters, settings: Settings) -> Omnibus:
     return interaction_test(
-        apply_contrasts(scores, interaction_basis(grid)),
-        apply_contrasts(scores, difference_weights(grid)[1]),
-        frame.clusters.take(complete),
+        contrasts,
+        differences,
+        clusters,
         alpha=settings.alpha,
         n_resamples=settings.n_resamples,
         rng=np.random.default_rng(settings.seed),

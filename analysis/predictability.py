@@ -86,6 +86,8 @@ def predictability(
     models = {arms[j][0] for columns in parts.values() for j in columns}
     if not parts:
         return unknown("no accelerator was measured on two models")
+    some = np.asarray(~np.isnan(shifts).all(axis=1))
+    shifts, clusters = shifts[some], clusters.take(some)
     groups = _Groups.of(shifts, clusters, parts)
     if groups.n < 3:
         return unknown(f"{clusters.n_clusters} clusters are too few for an interval")

@@ -8,7 +8,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:  # each of these is defined beside the function that fills it
+    from analysis.aggregates import Aggregate
+    from analysis.assumptions import Assumption
+    from analysis.flips import FlipBin, FlipGroup, FlipTest
+    from analysis.predictability import Predictability
+    from analysis.scales import Scales
+    from analysis.sections import EquivalenceRow, Power, Variance
+    from analysis.transfer import Transfer
+    from analysis.unanswered import AdjustedShift, Bound, RefusalShift
 
 SCHEMA_VERSION = 1
 
@@ -248,8 +258,10 @@ class BenchmarkResult:
     models, accels : levels of the omnibus and the contrasts; means and shifts hold every cell that is there.
     published : metrics of cell.json, one row a cell and metric: model, accel, metric, value, ci_low, ci_high,
         n, n_clusters, unit, reason.
-    floor : of the placebos: "shift" (largest |mean shift|), "item" (95th percentile of |item shift|),
-        "flip_rate" (largest); empty without a placebo.
+    floor : of the placebos: "shift" (largest |mean shift|), "item" (a quantile of |item shift|), "flip_rate"
+        (largest), "interaction" (largest |difference-in-differences|, with two models); empty without a placebo.
+    listwise : the omnibus over complete items only, None where no answer is missing; `omnibus` then has item
+        fixed effects over every answer. refusal_omnibus : the same test on refusals, None without any.
     pool : "embedded" or "other"; a benchmark asked of both kinds of model has one result for each.
     """
 
@@ -280,6 +292,23 @@ class BenchmarkResult:
     cautions: list[str] = field(default_factory=list)
     decoding: str = "greedy"
     pool: str = "other"
+    simple_effects: list[SimpleEffect] = field(default_factory=list)
+    interaction_contrasts: list[InteractionContrast] = field(default_factory=list)
+    assumptions: list[Assumption] = field(default_factory=list)
+    flips: list[FlipTest] = field(default_factory=list)
+    flip_profile: list[FlipBin] = field(default_factory=list)
+    flip_groups: list[FlipGroup] = field(default_factory=list)
+    predictability: Predictability | None = None
+    power: list[Power] = field(default_factory=list)
+    equivalence: list[EquivalenceRow] = field(default_factory=list)
+    variances: list[Variance] = field(default_factory=list)
+    adjusted: list[AdjustedShift] = field(default_factory=list)
+    bounds: list[Bound] = field(default_factory=list)
+    refusals: list[RefusalShift] = field(default_factory=list)
+    listwise: Omnibus | None = None
+    refusal_omnibus: Omnibus | None = None
+    scales: Scales | None = None
+    aggregates: list[Aggregate] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -333,6 +362,8 @@ class Study:
     cautions: list[str]
     provenance: dict[str, Any]
     methods: str  # paragraph written from what was run
+    transfers: list[Transfer] = field(default_factory=list)
+    predictable: str = ""  # sentence: could the shifts have been known without measuring?
     schema_version: int = SCHEMA_VERSION
 
 

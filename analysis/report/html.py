@@ -19,6 +19,8 @@ SIGNS = {
     "missing": "!", "failed": "!", "refused": "!",
 }  # fmt: skip
 
+MOST_COLUMNS = 7  # of a transfer figure: the names of more would run into each other, the table holds all
+
 
 @dataclass(frozen=True)
 class Mark:
@@ -58,12 +60,15 @@ def render(study: Study) -> str:
     environment.globals.update(cell=lambda value: Markup(_td(value)), facts=_facts)
     template = environment.from_string(here.joinpath("report.html.j2").read_text(encoding="utf-8"))
     tables = {table.name: table for table in all_tables(study)}
+    transfer = traces.transfer_heat(study)
     return template.render(
         study=study,
         matrix=matrix(study),
         coverage=f"{100 * (1 - float(study.settings.get('alpha', 0.05))):g}",
         benchmarks=[_section(study, b, tables) for b in study.benchmarks],
         tables=tables,
+        transfer=transfer if 1 < len(transfer.rows) <= MOST_COLUMNS else None,
+        transfer_svg=Markup(svg.heat(transfer)),
         settings=sorted(_flat(study.settings).items()),
         provenance=sorted(_flat(study.provenance).items()),
         style=Markup(here.joinpath("style.css").read_text(encoding="utf-8")),
@@ -99,7 +104,7 @@ def _section(study: Study, b: BenchmarkResult, tables: Mapping[str, Table]) -> d
     from markupsafe import Markup
 
     lines, forest = traces.interaction(study, b), traces.forest(study, b)
-    shift, diff = traces.shift_heat(study, b), traces.difference_heat(study, b)
+    shift, diff, flips = traces.shift_heat(study, b), traces.difference_heat(study, b), traces.flip_heat(study, b)
     return {
         "result": b,
         "tables": {name: of_benchmark(table, b) for name, table in tables.items() if table.columns[0] == "benchmark"},
@@ -107,6 +112,7 @@ def _section(study: Study, b: BenchmarkResult, tables: Mapping[str, Table]) -> d
         "forest": forest, "forest_svg": Markup(svg.forest(forest)),
         "shift": shift, "shift_svg": Markup(svg.heat(shift)),
         "diff": diff, "diff_svg": Markup(svg.heat(diff)),
+        "flips": flips, "flips_svg": Markup(svg.heat(flips)),
     }  # fmt: skip
 
 

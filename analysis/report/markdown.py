@@ -11,6 +11,9 @@ from analysis.report.tables import Table, all_tables, of_benchmark
 from analysis.study import Study
 
 SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$&])")
+#: Tables shown for every benchmark, those without rows left out; all others are in tables/*.csv.
+PER_BENCHMARK = ("shifts", "differences", "omnibus", "anova", "scales", "assumptions", "flips", "predictability",
+                 "predictions", "power", "refusals", "bounds", "aggregates", "recovery", "coverage")  # fmt: skip
 
 
 def render(study: Study) -> str:
@@ -35,10 +38,10 @@ def render(study: Study) -> str:
             f"{b.n_items} of {b.n_items_all} items, {b.n_clusters} clusters."
         )
         parts += [f"- {escape(c)}" for c in b.cautions]
-        parts += [
-            _table(of_benchmark(tables[name], b))
-            for name in ("shifts", "differences", "omnibus", "anova", "recovery", "coverage")
-        ]
+        parts += [_table(of_benchmark(tables[name], b)) for name in PER_BENCHMARK]
+    if study.predictable:
+        parts += ["## Could it have been known without measuring?", escape(study.predictable)]
+        parts.append(_table(tables["transfers"]))
     parts += [
         "## Arms",
         _table(tables["arms"]),

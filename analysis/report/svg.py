@@ -52,7 +52,9 @@ def lines(figure: Lines) -> str:
 
 def heat(figure: Heat) -> str:
     """Heat map with the number printed in each cell; a strong cell has a frame and a dot, not colour alone."""
-    left, top, row_height = 150, 34, 40
+    top, row_height = 34, 40
+    left = max(150, 20 + round(7.5 * max((len(name) for name in figure.rows), default=0)))
+    left = min(left, WIDTH // 2)
     height = top + row_height * len(figure.rows) + 26
     width = (WIDTH - left - 8) / max(1, len(figure.columns))
     parts = [_text(left + (j + 0.5) * width, top - 12, name, "middle", "cat") for j, name in enumerate(figure.columns)]

@@ -6,9 +6,10 @@ import csv
 import io
 import math
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
+from analysis.report import rows
 from analysis.study import BenchmarkResult, Study
 
 #: Characters that make a spreadsheet read a text cell as a formula.
@@ -39,8 +40,11 @@ class Table:
 
 ESTIMATE = ("value", "se", "ci_low", "ci_high", "p", "p_adjusted", "n_items", "n_clusters")
 NAMES = ("model", "accel")
-ANOVA = ("source", "ss", "df1", "df2", "ms", "f", "p", "p_gg", "eps", "w", "p_sphericity", "eta2_partial",
-         "eta2_generalized")  # fmt: skip
+ANOVA = ("source", "ss", "df1", "df2", "df1_gg", "df2_gg", "ms", "ss_error", "f", "p", "p_gg", "eps", "w",
+         "p_sphericity", "eta2_partial", "eta2_partial_low", "eta2_partial_high", "eta2_generalized",
+         "eta2_generalized_low", "eta2_generalized_high")  # fmt: skip
+OMNIBUS = ("p", "p_sum", "p_hotelling", "p_max", "p_holm", "p_bh", "n_items", "n_clusters", "n_contrasts",
+           "n_resamples", "exact", "reason")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -63,11 +67,73 @@ SPECS = (
     _Spec("differences", "Difference-in-differences", (*NAMES, *ESTIMATE, "margin", "tested", "reason"),
           lambda b: b.differences, "A cell's shift minus the mean shift of the other models, same accelerator"),
     _Spec("means", "Mean score of each cell", (*NAMES, *ESTIMATE, "item_sd", "repeat_sd", "reason"), lambda b: b.means),
-    _Spec("omnibus", "Calibrated interaction test", ("p", "p_sum", "p_hotelling", "p_max", "p_holm", "p_bh", "n_items",
-          "n_clusters", "n_contrasts", "n_resamples", "exact", "reason"), lambda b: [b.omnibus],
-          "Combined cluster sign-flip test of no interaction; this one gives the verdict"),
-    _Spec("anova", "Repeated-measures ANOVA", ("unit", "n", *ANOVA, "reason"), lambda b: _anova_rows(b),
-          "Two-way within items (pingouin); over items it is only right if items are independent"),
+    _Spec("omnibus", "Calibrated interaction test", ("test", *OMNIBUS), rows.omnibus_rows,
+          "Combined cluster sign-flip test of no interaction; the first row gives the verdict"),
+    _Spec("anova", "Repeated-measures ANOVA", ("unit", "n", *ANOVA, "reason"), rows.anova_rows,
+          "Two-way within items (pingouin); over items it is only right if items are independent. df_gg are those of "
+          "p_gg and of the intervals of eta squared (noncentral F)"),
+    _Spec("simple_effects", "Simple effects", ("effect", "within", "level", "f", "df1", "df2", "eps", "p_gg",
+          "f_clusters", "df2_clusters", "eps_clusters", "p_gg_clusters", "p", "p_holm", "reason"),
+          lambda b: b.simple_effects, "One factor within a level of the other, each with its own error. f: items; "
+          "f_clusters: cluster means; p: cluster sign flip, the calibrated one; p_holm: over the same kind"),
+    _Spec("contrasts", "Interaction contrasts", ("model_1", "model_2", "accel_1", "accel_2", *ESTIMATE, "p_holm",
+          "reason"), lambda b: b.interaction_contrasts, "(model_1 - model_2) x (accel_1 - accel_2), cluster-robust; "
+          "p_adjusted: largest |t| over all of them"),
+    _Spec("assumptions", "Assumptions, measured", ("assumption", "subject", "measure", "value", "p", "reading"),
+          lambda b: b.assumptions, "Shown, never a gate: no figure of this report is chosen by them"),
+    _Spec("scales", "Interaction on two scales", ("word", "p_probability", "p_logit", "n_items", "sentence", "reason"),
+          lambda b: [b.scales] if b.scales else [], "robust: on both; removable: on one only; crossover: on every "
+          "monotone scale"),
+    _Spec("scale_differences", "Difference-in-differences on two scales", (*NAMES, "value", "ci_low", "ci_high",
+          "logit", "logit_low", "logit_high", "reason"), rows.scale_rows,
+          "Of rates, and of their log-odds (cluster jackknife)"),
+    _Spec("crossings", "Crossovers shown", ("factor", "first", "second", "above", "value_above", "p_above", "below",
+          "value_below", "p_below"), lambda b: b.scales.crossings if b.scales else [],
+          "first minus second is above 0 in one and below 0 in the other, each by its own adjusted p"),
+    _Spec("flips", "Answer flips", (*NAMES, "n", "rate", "rate_low", "rate_high", "up", "down", "clear", "net",
+          "net_low", "net_high", "p", "p_adjusted", "p_mcnemar", "cancelled", "masked"), rows.flip_rows,
+          "Items whose outcome changed, up towards the stereotype; net = up - down, p by cluster sign flip, exact "
+          "McNemar beside it (items as independent); masked: at least half of the flips cancel"),
+    _Spec("flip_profile", "Flips by how sure the baseline was", (*NAMES, "bin", "low", "high", "n", "n_flipped",
+          "rate", "rate_low", "rate_high"), rows.profile_rows, "Deciles of the baseline's |score|, the least "
+          "sure first"),
+    _Spec("flip_groups", "Flips by group", (*NAMES, "group", "n", "up", "down", "asymmetry", *ESTIMATE, "reason"),
+          rows.group_rows, "asymmetry = (up - down) / (up + down); value: net flip rate minus that of all "
+          "other items"),
+    _Spec("predictability", "Could it have been known from other models?", ("verdict", "share", "share_low",
+          "share_high", "share_naive", "r2", "r2_low", "r2_high", "r2_naive", "mean_square", "n_models", "n_accels",
+          "n_clusters", "reason"), lambda b: [b.predictability] if b.predictability else [],
+          "share: model-specific part of the shifts' mean square, sampling noise taken off; r2: of predicting each "
+          "model by the others, 0 as good as predicting no change; naive: noise left in"),
+    _Spec("predictions", "What a model not yet measured would do", ("accel", "n_models", "mean", "low", "high",
+          "between_sd", "inside"), lambda b: b.predictability.predictions if b.predictability else [],
+          "Interval for the shift of one more model of the same kind; inside: within the smallest margin"),
+    _Spec("power", "Power", ("kind", *NAMES, "se", "n_clusters", "margin", "detectable", "detectable_family",
+          "at_margin", "smallest_margin"), lambda b: b.power, "detectable: smallest mean found with the set power; "
+          "detectable_family: at alpha over the size of the family; at_margin: power for a shift as large as the "
+          "margin"),
+    _Spec("equivalence", "Equivalence", ("kind", *NAMES, "value", "margin", "p_lower", "p_upper", "p", "ci_low",
+          "ci_high", "equivalent", "smallest_margin"), lambda b: b.equivalence,
+          "Two one-sided tests on cluster-robust errors; the interval has coverage 1 - 2 alpha"),
+    _Spec("adjusted", "Shifts where answers are missing", (*NAMES, "fixed", "fixed_se", "fixed_low", "fixed_high",
+          "paired", "paired_se", "listwise", "listwise_se", "n_fixed", "n_paired", "n_listwise"),
+          rows.adjusted_rows, "fixed: item fixed effects over all answers; paired: items answered in both "
+          "cells; listwise: in every tested cell"),
+    _Spec("bounds", "Shifts if the missing answers were extreme", (*NAMES, "n_missing", "scale_low", "scale_high",
+          "low", "high", "verdict", "verdict_low", "verdict_high", "changes"), rows.bound_rows,
+          "changes: the missing answers could change the verdict"),
+    _Spec("refusals", "Missing answers as an outcome", (*NAMES, "kind", "baseline_rate", "rate", "up", "down",
+          "p_mcnemar", *ESTIMATE, "reason"), rows.refusal_rows, "Share of items without an answer minus the "
+          "baseline's"),
+    _Spec("aggregates", "Published aggregates: shifts", ("metric", *NAMES, "value", "estimate", "se", "ci_low",
+          "ci_high", "p", "p_adjusted", "difference", "difference_low", "difference_high", "n_clusters"),
+          rows.aggregate_rows, "value: difference from the baseline; estimate: mean of the delete-cluster "
+          "jackknife's pseudo-values; difference: minus the other models"),
+    _Spec("aggregate_tests", "Published aggregates: interaction", ("metric", *ANOVA, "p_flip", "n_clusters", "reason"),
+          rows.aggregate_tests, "ANOVA and cluster sign flip (p_flip) on pseudo-values, one a cluster"),
+    _Spec("variances", "Variance between items and between repeats", (*NAMES, "n_repeats", "items", "repeats", "share",
+          "n_seeds", "seed_sd"), lambda b: b.variances, "share: part of the variance of an item's mean that repeats "
+          "make"),
     _Spec("categories", "Shifts by category and group", (*NAMES, "level", "name", *ESTIMATE, "reason"),
           lambda b: b.categories),
     _Spec("recovery", "Recovery of the planted truth", (*NAMES, "category", "n", "slope", "slope_ci_low",
@@ -77,14 +143,14 @@ SPECS = (
           "n_unparsed", "n_too_long", "share", "valid"), lambda b: b.coverage),
     _Spec("published", "Published aggregates of each cell", (*NAMES, "metric", "value", "ci_low", "ci_high", "n",
           "unit", "reason"), lambda b: b.published),
-    _Spec("floor", "Noise floor", ("shift", "item", "flip_rate"), lambda b: [b.floor] if b.floor else [],
-          "What a placebo alone does: largest |mean shift|, 95th percentile of |item shift|, flip rate"),
+    _Spec("floor", "Noise floor", ("shift", "item", "flip_rate", "interaction"), lambda b: [b.floor] if b.floor else [],
+          "What a placebo alone does: largest |mean shift|, a quantile of |item shift|, flip rate, interaction"),
 )  # fmt: skip
 
 
 def all_tables(study: Study) -> list[Table]:
     """The tables of a study, each over all benchmarks."""
-    return [*(_table(study, spec) for spec in SPECS), _arms(study), _missing(study)]
+    return [*(_table(study, spec) for spec in SPECS), _transfers(study), _arms(study), _missing(study)]
 
 
 def of_benchmark(table: Table, benchmark: BenchmarkResult) -> Table:
@@ -118,13 +184,16 @@ def _field(item: object, column: str) -> Any:
     return "" if value is None else value
 
 
-def _anova_rows(b: BenchmarkResult) -> list[dict[str, Any]]:
-    """A row per source; a table that could not be made is one row with its reason."""
-    rows: list[dict[str, Any]] = []
-    for anova in b.anova:
-        shared = {"unit": anova.unit, "n": anova.n, "reason": anova.reason}
-        rows += [shared | asdict(row) for row in anova.rows] or [shared | {"source": ""}]
-    return rows
+def _transfers(study: Study) -> Table:
+    columns = ("kind", "source", "target", "n", "n_models", "r", "r_low", "r_high", "rank_r", "same_sign", "slope",
+               "r2", "note", "reason")  # fmt: skip
+    note = (
+        "Does one shift foretell another? Shifts in margins, perplexity as the log of its ratio. r2: each model "
+        "predicted from the others, 0 as good as predicting no change. Points share models, so these describe and "
+        "do not test"
+    )
+    rows = [tuple(_field(t, column) for column in columns) for t in study.transfers]
+    return Table("transfers", "Transfer", columns, rows, note)
 
 
 def _arms(study: Study) -> Table:

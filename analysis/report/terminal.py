@@ -28,6 +28,8 @@ def render(study: Study, *, color: bool = False, width: int = 100) -> str:
     lines += _matrix(study, color)
     for b in study.benchmarks:
         lines += _wrap(f"{b.name}: {b.verdict}. {b.sentence}", width)
+    if study.predictable:
+        lines += _wrap(study.predictable, width)
     notes = [f"{model}: {note}" for model, note in study.models.items() if note]
     lines += [line for note in notes for line in _wrap(f"† {note}", width)]
     return "\n".join(_visible(line) if not color else line for line in lines)

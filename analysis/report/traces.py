@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from analysis.flips import FlipBin
 from analysis.report.palette import Look, looks
 from analysis.study import BenchmarkResult, Estimate, Study
 from analysis.words import interval_text, p_text, signed
@@ -155,6 +156,50 @@ def forest(study: Study, b: BenchmarkResult) -> Forest:
         "equivalence margin, inside which a shift counts as unchanged."
     )
     return Forest(f"{b.title}: shifts against the margin", b.unit, bars, b.floor.get("shift", math.nan), text)
+
+
+def flip_heat(study: Study, b: BenchmarkResult) -> Heat:
+    """Share of flipped answers by decile of the baseline's |score|, an arm a row, placebos left out."""
+    rates = {(f.model, f.accel, f.bin): f for f in b.flip_profile}
+    placebos = {(s.model, s.accel) for s in b.shifts if s.verdict == "placebo"}
+    arms = [a for a in dict.fromkeys((f.model, f.accel) for f in b.flip_profile) if a not in placebos]
+    bins = tuple(sorted({f.bin for f in b.flip_profile}))
+    grid = [tuple(_flip_cell(rates.get((*arm, k)), " ".join(arm)) for k in bins) for arm in arms]
+    sizes = [c.value for row in grid for c in row if math.isfinite(c.value)]
+    return Heat(
+        f"{b.title}: flipped answers by how sure the baseline was", "% of items",
+        tuple(f"{marked(study, m)} {a}" for m, a in arms), tuple(str(k) for k in bins), tuple(grid),
+        max(sizes, default=0.0) or 1.0,
+        "Share of items whose answer changed, from the tenth that the baseline was least sure of (1) to the surest.",
+    )  # fmt: skip
+
+
+def _flip_cell(f: FlipBin | None, name: str) -> HeatCell:
+    if f is None:
+        return HeatCell(math.nan, "—", False, "not there")
+    counted = f"{f.n_flipped} of {f.rate.n_items} flipped, |score| {f.low:.3g} to {f.high:.3g}"
+    return HeatCell(f.rate.value, f"{100 * f.rate.value:.0f}", False, f"{name}: {counted}")
+
+
+def transfer_heat(study: Study) -> Heat:
+    """Correlation of shifts between benchmarks, the foretelling one in the row; strong where the interval is off 0."""
+    found = {(t.source, t.target): t for t in study.transfers if t.kind == "benchmark"}
+    names = tuple(dict.fromkeys(name for pair in found for name in pair))
+    own = HeatCell(math.nan, "—", False, "itself")
+
+    def cell(pair: tuple[str, str]) -> HeatCell:
+        t = found.get(pair)
+        if t is None:
+            return own
+        off = math.isfinite(t.r_low) and (t.r_low > 0 or t.r_high < 0)
+        note = f"{t.source} to {t.target}: r {t.r:.2f} [{t.r_low:.2f}, {t.r_high:.2f}], R2 {t.r2:.2f}, {t.n} cells"
+        return HeatCell(t.r, f"{t.r:.2f}" if math.isfinite(t.r) else "—", off, note)
+
+    grid = tuple(tuple(cell((a, b)) for b in names) for a in names)
+    return Heat(
+        "Transfer between benchmarks", "correlation of shifts over cells", names, names, grid, 1.0,
+        "Does a shift on the benchmark of the row go with one on that of the column? Marked: interval off 0.",
+    )  # fmt: skip
 
 
 def _heat_map(study: Study, b: BenchmarkResult, title: str, cells: dict[tuple[str, str], HeatCell], text: str) -> Heat:

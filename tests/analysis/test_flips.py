@@ -23,7 +23,7 @@ from analysis.flips import (
     profiles,
 )
 from analysis.frame import Frame, make_frames
-from analysis.load import load
+from analysis.load import Cell, load
 from tests.analysis.fake import make_sweep
 
 QUICK = {"alpha": 0.05, "n_resamples": 199, "seed": 0}
@@ -80,7 +80,9 @@ def masked(net: float, *, seed: int = 0) -> Frame:
     scores = pd.DataFrame({("m", "none"): base, ("m", "q"): np.where(flips, -base, base)})
     outcomes = scores.map(lambda x: "yes" if x > 0 else "no")
     items = pd.DataFrame({"cluster": [f"{i // 10:02d}" for i in range(n)], "category": "", "group": "g"})
-    return Frame("b", "greedy", "other", {("m", "none"): [], ("m", "q"): []}, items, scores, outcomes, scores, {}, {})
+    cells: dict[tuple[str, str], list[Cell]] = {("m", "none"): [], ("m", "q"): []}
+    none = scores * 0
+    return Frame("b", "greedy", "other", cells, items, scores, outcomes, scores, {}, {}, none, none, none)
 
 
 def test_flips_that_cancel_are_masked_and_those_that_do_not_are_not() -> None:

@@ -120,7 +120,7 @@ def test_the_page_asks_nothing_of_the_network_and_names_its_figures(study: Study
             assert attributes["role"] == "img"
             assert attributes["aria-label"]
     assert "@import" not in html.render(study)
-    assert sum(tag == "svg" for tag, _ in page.tags) == 4 * len(study.benchmarks)
+    assert sum(tag == "svg" for tag, _ in page.tags) == 5 * len(study.benchmarks) + 1  # and the transfer matrix
 
 
 def test_hostile_text_does_nothing_anywhere(hostile: Study, tmp_path: Path) -> None:

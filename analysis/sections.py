@@ -1,0 +1,240 @@
+"""Everything about one benchmark beyond shifts, contrasts and omnibus: each part from a frame to its rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from analysis.aggregates import aggregates
+from analysis.assumptions import assumptions
+from analysis.contrasts import BASELINE, ArmKey, largest_grid
+from analysis.effects import interaction_contrasts, simple_effects
+from analysis.equivalence import equivalence_of
+from analysis.flips import flip_tests, flips_by_group, profiles
+from analysis.frame import Frame
+from analysis.levels import Levels
+from analysis.omnibus import complete_items, listwise_omnibus, refusal_omnibus
+from analysis.power import detectable, power_of
+from analysis.predictability import Predictability, predictability, unknown, with_margins
+from analysis.scales import Scales, scales, yes_or_no
+from analysis.settings import Settings
+from analysis.study import Anova, Difference, Omnibus, Shift
+from analysis.unanswered import adjusted_shifts, bounds, refusal_shifts
+
+MANY_CLUSTERS = 5_000  # beyond it the tests of this file draw LIGHT flips: the omnibus keeps all of them
+LIGHT = 999
+MOST_GROUPS = 60
+MOST_CELLS = 50_000_000  # items x arms x groups whose flips are tabulated
+
+
+@dataclass(frozen=True)
+class Power:
+    """What one mean could show: `detectable` is found with the set power, at level alpha, with this error.
+
+    detectable_family : at alpha / k, k the means of the family: safe for the adjusted p. at_margin : chance of
+    finding a shift as large as the margin. smallest_margin : the least margin within which the mean is shown to be.
+    """
+
+    kind: str  # "shift" or "difference"
+    model: str
+    accel: str
+    se: float
+    n_clusters: int
+    margin: float
+    detectable: float
+    detectable_family: float
+    at_margin: float
+    smallest_margin: float
+
+
+@dataclass(frozen=True)
+class EquivalenceRow:
+    """Two one-sided tests of one shift or difference against its margin; see equivalence.Equivalence."""
+
+    kind: str
+    model: str
+    accel: str
+    value: float
+    margin: float
+    p_lower: float
+    p_upper: float
+    p: float
+    ci_low: float
+    ci_high: float
+    equivalent: bool
+    smallest_margin: float
+
+
+@dataclass(frozen=True)
+class Variance:
+    """Variance of a cell's scores between items and between repeats of one item, reported apart.
+
+    items : between the true means of items, what repeats add taken off (not below 0). repeats : between repeats of
+    one item; NaN with one. share : of the variance of an item's mean that repeats make. seed_sd : standard
+    deviation of the cell's mean between seeds, NaN with one.
+    """
+
+    model: str
+    accel: str
+    n_repeats: int
+    items: float
+    repeats: float
+    share: float
+    n_seeds: int
+    seed_sd: float
+
+
+def sections(
+    frame: Frame,
+    levels: Levels,
+    settings: Settings,
+    *,
+    margins: Mapping[str, float],
+    floor: Mapping[str, float],
+    moved: Sequence[Shift],
+    contrasts: Sequence[Difference],
+    test: Omnibus,
+    anova: Sequence[Anova],
+) -> dict[str, Any]:
+    """Fields of BenchmarkResult, by name; `cautions` are to be added to the others."""
+    light = settings
+    if frame.clusters.n_clusters > MANY_CLUSTERS:
+        light = replace(settings, n_resamples=min(settings.n_resamples, LIGHT))
+    judged = [arm for arm in frame.arms if arm in {*levels.tested, *levels.beside}]
+    verdicts = {(s.model, s.accel): s.verdict for s in moved}
+    parts = _full_grid(frame, levels, light, anova)
+    parts |= _flips(frame, [*judged, *levels.placebo], floor, light)
+    parts |= {
+        "predictability": _predictability(frame, levels, settings, margins),
+        "power": power_rows(moved, contrasts, settings),
+        "equivalence": equivalence_rows(moved, contrasts, settings.alpha),
+        "variances": variances(frame),
+        "adjusted": adjusted_shifts(frame, levels.grid, alpha=settings.alpha),
+        "bounds": bounds(frame, judged, light, margins=margins, verdicts=verdicts),
+        "refusals": refusal_shifts(frame, judged, light) if judged else [],
+        "scales": _scales(frame, levels, light, test),
+        "aggregates": aggregates(frame, levels.tested, settings),
+        "listwise": None,
+        "refusal_omnibus": None,
+    }
+    if parts["adjusted"]:
+        parts["listwise"] = listwise_omnibus(frame, levels.grid, settings)
+    if parts["refusals"]:
+        parts["refusal_omnibus"] = refusal_omnibus(frame, levels.grid, light)
+    if light is not settings:
+        parts["cautions"].append(
+            f"{frame.clusters.n_clusters} clusters: simple effects, contrasts, flips and crossovers draw {LIGHT} sign "
+            f"flips; the omnibus, shifts and difference-in-differences {settings.n_resamples}."
+        )
+    return parts
+
+
+def power_rows(moved: Sequence[Shift], contrasts: Sequence[Difference], settings: Settings) -> list[Power]:
+    """The minimum detectable effect of every judged shift and difference."""
+    out = []
+    for kind, rows in (("shift", _judged(moved)), ("difference", list(contrasts))):
+        family = {tested: sum(r.tested == tested for r in rows) for tested in (True, False)}
+        for row in rows:
+            e, df = row.estimate, row.estimate.n_clusters - 1
+            alphas = settings.alpha, settings.alpha / family[row.tested]
+            found, safe = (detectable(se=e.se, df=df, alpha=a, power=settings.power) for a in alphas)
+            at = power_of(row.margin, se=e.se, df=df, alpha=settings.alpha)
+            least = (
+                equivalence_of(e, margin=row.margin, alpha=settings.alpha).smallest_margin
+                if row.margin > 0
+                else math.nan
+            )
+            out.append(Power(kind, row.model, row.accel, e.se, e.n_clusters, row.margin, found, safe, at, least))
+    return out
+
+
+def equivalence_rows(moved: Sequence[Shift], contrasts: Sequence[Difference], alpha: float) -> list[EquivalenceRow]:
+    """Two one-sided tests of every judged shift and difference that has a margin above 0."""
+    out = []
+    for kind, rows in (("shift", _judged(moved)), ("difference", list(contrasts))):
+        for row in rows:
+            if row.margin > 0 and row.estimate.n_items:
+                q = equivalence_of(row.estimate, margin=row.margin, alpha=alpha)
+                figures = (q.p_lower, q.p_upper, q.p, q.ci_low, q.ci_high)
+                value = row.estimate.value
+                out.append(
+                    EquivalenceRow(
+                        kind, row.model, row.accel, value, row.margin, *figures, q.equivalent, q.smallest_margin
+                    )
+                )
+    return out
+
+
+def variances(frame: Frame) -> list[Variance]:
+    """Variance between items and between repeats of every arm that has repeats or seeds; empty without any."""
+    out = []
+    for arm, cells in frame.cells.items():
+        means = frame.seed_means.get(arm, [])
+        n = sum(int(c.content["decoding"].get("repeats") or 1) for c in cells)
+        scores = frame.score(*arm)
+        if n < 2 or np.count_nonzero(~np.isnan(scores)) < 2:
+            continue
+        total, repeats = float(np.nanvar(scores, ddof=1)), frame.repeat_sd[arm] ** 2
+        share = repeats / n / total if total > 0 else math.nan
+        seed_sd = float(np.std(means, ddof=1)) if len(means) > 1 else math.nan
+        out.append(Variance(*arm, n, max(0.0, total - repeats / n), repeats, share, len(means), seed_sd))
+    return out
+
+
+def _judged(moved: Sequence[Shift]) -> list[Shift]:
+    return [s for s in moved if s.verdict not in ("placebo", "inert", "missing")]
+
+
+def _full_grid(frame: Frame, levels: Levels, settings: Settings, anova: Sequence[Anova]) -> dict[str, Any]:
+    """What needs a full grid of complete items: simple effects, interaction contrasts, assumptions."""
+    grid = largest_grid(levels.grid)
+    complete = complete_items(frame, grid)
+    empty: dict[str, Any] = {"simple_effects": [], "interaction_contrasts": [], "assumptions": [], "cautions": []}
+    if len({a for _, a in grid}) < 2 or complete.sum() < 2:
+        return empty
+    scores, clusters = frame.matrix(grid)[complete], frame.clusters.take(complete)
+    options = {"alpha": settings.alpha, "n_resamples": settings.n_resamples, "seed": settings.seed}
+    simple = simple_effects(scores, grid, clusters, **options)  # type: ignore[arg-type]
+    pairs, note = interaction_contrasts(scores, grid, clusters, **options)  # type: ignore[arg-type]
+    shown = assumptions(scores, grid, clusters, anova)
+    cautions = [f"{note}."] if note else []
+    return {"simple_effects": simple, "interaction_contrasts": pairs, "assumptions": shown, "cautions": cautions}
+
+
+def _flips(frame: Frame, arms: Sequence[ArmKey], floor: Mapping[str, float], settings: Settings) -> dict[str, Any]:
+    options = {"alpha": settings.alpha, "n_resamples": settings.n_resamples, "seed": settings.seed}
+    groups = frame.items["group"].nunique()
+    most = MOST_GROUPS if groups * len(arms) * len(frame.items) <= MOST_CELLS else 0
+    return {
+        "flips": flip_tests(frame, arms, floor=floor, **options),  # type: ignore[arg-type]
+        "flip_profile": profiles(frame, arms, alpha=settings.alpha),
+        "flip_groups": flips_by_group(frame, arms, most=most, **options),  # type: ignore[arg-type]
+    }
+
+
+def _predictability(frame: Frame, levels: Levels, settings: Settings, margins: Mapping[str, float]) -> Predictability:
+    if not levels.tested:
+        return unknown("no accelerated arm with a baseline was measured")
+    shifts = np.column_stack([frame.shift(*arm) for arm in levels.tested])
+    found = predictability(
+        shifts, levels.tested, frame.clusters, alpha=settings.alpha, threshold=settings.predictable_share
+    )
+    # A new model's margin is not known: the smallest of the measured ones is the strictest.
+    return with_margins(found, min(margins.values()))
+
+
+def _scales(frame: Frame, levels: Levels, settings: Settings, test: Omnibus) -> Scales:
+    grid = levels.grid
+    complete = complete_items(frame, grid)
+    every = [arm for arm in frame.arms if arm[1] == BASELINE or arm in grid]
+    positive = np.column_stack([frame.positive[arm].to_numpy(dtype=float) for arm in every])
+    rate = str(frame.meta["score_kind"]) == "rate" and yes_or_no(frame.matrix(every), positive)
+    answers = positive[complete][:, [every.index(arm) for arm in grid]] if rate else None
+    return scales(
+        frame.matrix(grid)[complete], answers, grid, frame.clusters.take(complete), p=test.p, alpha=settings.alpha,
+        n_resamples=settings.n_resamples, seed=settings.seed,
+    )  # fmt: skip
