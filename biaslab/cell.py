@@ -74,7 +74,7 @@ def cell_spec(
         {
             "model": info.identity,
             "accel": [{"family": a.family, **dataclasses.asdict(a)} for a in accels],
-            "benchmark": {"name": name, "version": benchmark.version, **dataclasses.asdict(benchmark)},
+            "benchmark": {"name": name, "version": benchmark.version, **benchmark.identity()},
             "data": benchmark.data_sha256(),
             "prompt": dataclasses.asdict(prompt),
             "decoding": dataclasses.asdict(decoding),

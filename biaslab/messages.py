@@ -29,6 +29,8 @@ def one_line(error: Exception) -> str:
             return _unknown_key(causes[0], cause, key)
         if (word := UNCHOSEN.search(str(cause))) is not None and (path := OVERRIDE.search(text)) is not None:
             chosen = path.group(1)
+            if word.group(1) not in chosen.split(".")[:-1]:
+                return f"{chosen}: a new name in a mapping needs a plus before the key, +{chosen}=..."
             return f"{chosen}: {word.group(1)} is not among what was chosen; choose it first, e.g. {_choose(chosen)}"
     if type(causes[0]).__name__ == "OverrideParseException":
         typed = getattr(causes[0], "override", "") or ""

@@ -6,6 +6,7 @@ its config schema, so one file in this folder plus one YAML in conf/benchmark is
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -140,6 +141,10 @@ class Benchmark(ABC):
         never mix in one folder of results.
         """
         return self.name
+
+    def identity(self) -> dict[str, Any]:
+        """What of the config decides its answers, for a cell's key: all of it, but for paths of files."""
+        return dataclasses.asdict(self)
 
     def check(self) -> str | None:
         """What is wrong with the config, beginning with the field ("file=x: ..."), or None. Reads no data."""
