@@ -20,6 +20,7 @@ from biaslab.accel.stack import check_stack
 from biaslab.benchmarks.base import Benchmark
 from biaslab.errors import ConfigError
 from biaslab.models.placement import PlacementConfig
+from biaslab.tracking.base import TrackerConfig
 
 #: What may stand in a label that becomes a folder's name.
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=,()-]{0,119}")
@@ -52,16 +53,6 @@ class EngineConfig:
     batch_tokens: int = 4096
     max_batch: int = 64
     padding_side: str = "right"
-
-
-@dataclass
-class TrackerConfig:
-    """Where runs are tracked: "none", or "wandb" (online where logged in, else offline)."""
-
-    name: str = "none"
-    project: str = "biaslab"
-    entity: str = ""
-    mode: str = "auto"
 
 
 @dataclass
@@ -123,7 +114,7 @@ CHOICES = {
     "model.source": ("embedded", "local", "hub"),
     "engine.name": ("batched",),
     "engine.padding_side": ("left", "right"),
-    "tracker.name": ("none", "wandb"),
+    "tracker.name": ("auto", "wandb", "none"),
     "tracker.mode": ("auto", "online", "offline"),
     "decoding.mode": ("greedy", "sampled"),
     "dtype": ("auto", "float32", "bfloat16", "float16"),
@@ -141,6 +132,9 @@ RANGES: dict[str, tuple[Any, str]] = {
     "seed": (lambda v: 0 <= v < 2**31, "0 to 2147483647"),
     "limit": (lambda v: v is None or v >= 1, "at least 1, or null for all"),
     "sample": (lambda v: v is None or v >= 1, "at least 1, or null for all"),
+    "tracker.timeout_s": (lambda v: 0 < v <= 3600, "above 0, at most 3600"),
+    "tracker.table_rows": (lambda v: v >= 0, "0 (no table) or more"),
+    "tracker.artifact_mib": (lambda v: v >= 0, "0 (no artifact) or more"),
     "placement.memory_share": (lambda v: 0 < v <= 1, "above 0, at most 1"),
     "cell_timeout": (lambda v: v is None or v > 0, "above 0 seconds, or null for no limit"),
     "threads": (lambda v: v >= 0, "0 (automatic) or more"),

@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from biaslab import cell as cells
@@ -109,18 +110,29 @@ class Workbench:
         return apply_stack(model, plan.accels)
 
 
-def run_job(plan: JobPlan, *, command: str, reporter: Reporter, bench: Workbench) -> list[dict[str, Any]]:
+def run_job(
+    plan: JobPlan, *, command: str, reporter: Reporter, bench: Workbench, on_cell: Callable[[Path], None] | None = None
+) -> list[dict[str, Any]]:
     """Compute what is missing of the plan's cells; one entry of sweep.json for each, in order.
 
+    on_cell : told the folder of each cell that was computed here, once it is on disk.
     A cell that fails is put on record with its traceback and the job goes on. Only an interruption
     (KeyboardInterrupt) leaves this function early, with every finished cell already stored.
     """
-    return _Job(plan, command, reporter, bench).run()
+    return _Job(plan, command, reporter, bench, on_cell).run()
 
 
 class _Job:
-    def __init__(self, plan: JobPlan, command: str, reporter: Reporter, bench: Workbench) -> None:
+    def __init__(
+        self,
+        plan: JobPlan,
+        command: str,
+        reporter: Reporter,
+        bench: Workbench,
+        on_cell: Callable[[Path], None] | None = None,
+    ) -> None:
         self.plan, self.command, self.reporter, self.bench = plan, command, reporter, bench
+        self.on_cell = on_cell
         self.store = Store(plan.results)
         self.engine = _engine(plan)
         self.entries: list[dict[str, Any]] = []
@@ -198,8 +210,10 @@ class _Job:
         content |= {"metrics": result.metrics, "coverage": result.coverage}
         content["timings"] = {**arm.timings, **result.timings}
         content["finished"] = _now()
-        self.store.write(spec.ref, result.records, content, attempt=attempt)
+        folder = self.store.write(spec.ref, result.records, content, attempt=attempt)
         chunks.remove()
+        if self.on_cell is not None:
+            self.on_cell(folder)
         scores = result.records["score"]
         valid = f"{result.coverage['n_valid']}/{result.coverage['n_records']} answered"
         return f"{len(scores)} records, {valid}, mean score {scores.mean():+.4f}"

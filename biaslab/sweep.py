@@ -26,6 +26,7 @@ from biaslab.errors import BiaslabError, ConfigError, StoreError
 from biaslab.results.claims import host_name
 from biaslab.results.schema import SCHEMA_VERSION
 from biaslab.results.store import CellRef, Store, read_json, replace_json
+from biaslab.tracking.base import NoTracker, Tracker, make_tracker
 
 log = logging.getLogger(__name__)
 
@@ -120,6 +121,7 @@ class _Current:
     sweep: Sweep | None = None
     reporter = Reporter()
     bench: Any = None
+    tracker: Tracker = NoTracker()
 
 
 class SweepCallback(Callback):  # type: ignore[misc]  # Hydra ships no types
@@ -148,7 +150,13 @@ def run_job(composed: DictConfig) -> list[dict[str, Any]]:
     refusal = ""
     try:
         plan = _plan(composed)
-        entries = run(plan, command=command.strip(), reporter=_Current.reporter, bench=_Current.bench)
+        entries = run(
+            plan,
+            command=command.strip(),
+            reporter=_Current.reporter,
+            bench=_Current.bench,
+            on_cell=_Current.tracker.cell,
+        )
     except BiaslabError as error:  # refused: planning already said so, the launcher's worker may differ
         log.exception("job refused")
         refusal = str(error)
@@ -185,6 +193,7 @@ def _finish(sweep: Sweep, interrupted: bool) -> int:
     sweep.collect()
     bad = [entry for entry in sweep.cells.values() if entry["state"] != "complete"]
     if interrupted:
+        _Current.tracker.stop()
         sweep.write("interrupted")
         n_complete = len(sweep.cells) - len(bad)
         fail(f"interrupted: {n_complete} of {len(sweep.cells)} cells are complete; the same line goes on from there")
@@ -193,6 +202,7 @@ def _finish(sweep: Sweep, interrupted: bool) -> int:
     if all(entry.get("reused") for entry in sweep.cells.values()):
         print("Every cell was complete already: nothing was computed.", flush=True)
     analysed = _analyse(sweep)
+    _finish_tracking(sweep)
     for entry in bad:
         fail(f"{entry['model']} {entry['accel']} {entry['benchmark']}: {entry['state']} {entry['error']}".rstrip())
     if bad:
@@ -237,6 +247,8 @@ def _start(config: DictConfig, folder: str, jobs: Sequence[DictConfig]) -> None:
     if not first.force and sweep.take_complete():
         raise Stop(finish())
     _Current.reporter.start(sum(map(len, sweep.jobs.values())))
+    from_hub = any(plan.info.source == "hub" for plan in plans.values())
+    _Current.tracker = make_tracker(first.tracker, sweep.folder, sweep.outputs, hub=from_hub)
 
 
 def _enter_plans(sweep: Sweep, plans: Mapping[int, Any]) -> None:
@@ -353,6 +365,16 @@ def _read_job_ledger(path: Path) -> tuple[int, list[dict[str, Any]], str]:
     except (StoreError, KeyError, TypeError, ValueError) as error:
         fail(f"{path}: cannot be read ({error}); the cells it speaks of are looked up in the store")
         return -1, [], ""
+
+
+def _finish_tracking(sweep: Sweep) -> None:
+    """Hand over what was computed here or by a launcher's workers, then the report; results are safe already."""
+    from biaslab.tracking.track import computed_cells
+
+    for folder in computed_cells(sweep.outputs / "results", sweep.cells.values()):
+        _Current.tracker.cell(folder)
+    if line := _Current.tracker.finish(sweep.outputs / "reports" / sweep.folder.name):
+        print(line, flush=True)
 
 
 def _rank(entry: dict[str, Any]) -> int:

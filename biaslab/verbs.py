@@ -153,9 +153,17 @@ def data(argv: Sequence[str]) -> int:
     return run(argv)
 
 
+def track(argv: Sequence[str]) -> int:
+    """Hand a sweep that is on disk to the tracker."""
+    from biaslab.tracking.track import track as run
+
+    return run(argv)
+
+
 VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "list": list_choices,
     "status": status,
     "retry": retry,
     "data": data,
+    "track": track,
 }

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-os.environ.update(HF_HUB_OFFLINE="1", WANDB_MODE="offline", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false", CI="1")
+os.environ.update(
+    HF_HUB_OFFLINE="1", WANDB_MODE="disabled", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false", CI="1"
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

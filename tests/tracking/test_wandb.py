@@ -1,0 +1,234 @@
+"""W&B runs of a real sweep: what is in them, and that no server can cost a result or more than seconds."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from biaslab.tracking.base import TrackerConfig
+from biaslab.tracking.runs import flatten
+from biaslab.tracking.wandb import WandbTracker
+from tests.cli.run import Ended, biaslab, environment
+from tests.tracking.recorder import KEY, Recorder, serve
+
+SECRET = "hf_" + "s" * 34
+LINE = ("accel=hqq4", "benchmark=[planted,planted_answers]", "limit=24", "tracker.table_rows=10")
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended, Recorder]:
+    """One line tracked online, with a secret in its environment."""
+    folder = tmp_path_factory.mktemp("tracked")
+    with serve() as server:
+        ended = biaslab(folder, *LINE, env=server.env(HF_TOKEN=SECRET))
+    assert ended.code == 0, ended
+    return folder, ended, server
+
+
+def cells(folder: Path) -> dict[tuple[str, str], Path]:
+    found = {}
+    for path in (folder / "outputs" / "results").rglob("cell.json"):
+        cell = json.loads(path.read_text())
+        found[cell["accel"]["label"], cell["benchmark"]["name"]] = path.parent
+    return found
+
+
+def run_of(server: Recorder, accel: str, benchmark: str) -> Any:
+    (run,) = [r for r in server.runs.values() if r.display_name == f"tiny_llama {accel} {benchmark}"]
+    return run
+
+
+def value(run: Any, key: str) -> Any:
+    return run.config[key]["value"]
+
+
+def test_every_cell_and_the_analysis_is_a_run_of_the_sweeps_group(swept: tuple[Path, Ended, Recorder]) -> None:
+    folder, ended, server = swept
+    (sweep,) = (folder / "outputs" / "sweeps").iterdir()
+    assert server.unknown == []
+    assert {(r.group, r.complete, r.exit_code) for r in server.runs.values()} == {(sweep.name, True, 0)}
+    assert sorted(r.job_type for r in server.runs.values()) == ["analysis", *["cell"] * 4]
+    assert ended.out.rstrip().splitlines()[-1] == (
+        f"W&B: 5 runs sent, group {sweep.name} at {server.url}/{server.entity}/biaslab"
+    )
+    assert ended.err == ""
+
+
+def test_a_cells_run_has_its_config_metrics_with_intervals_and_efficiency(swept: tuple[Path, Ended, Recorder]) -> None:
+    folder, _, server = swept
+    for (accel, benchmark), path in cells(folder).items():
+        cell, run = json.loads((path / "cell.json").read_text()), run_of(server, accel, benchmark)
+        assert value(run, "benchmark") == {
+            k: v for k, v in cell["benchmark"].items() if v != {}
+        }  # W&B drops empty ones
+        assert value(run, "accel")["steps"] == cell["accel"]["steps"]
+        assert value(run, "identity") == cell["identity"]
+        assert {"tiny_llama", accel, benchmark} <= set(run.tags)
+        for name, metric in cell["metrics"].items():
+            for part in ("value", "ci_low", "ci_high"):
+                if metric.get(part) is not None:
+                    assert run.summary[f"metrics/{name}/{part}"] == pytest.approx(metric[part]), (name, part)
+        assert run.summary["efficiency/perplexity"] == pytest.approx(cell["efficiency"]["perplexity"])
+        assert run.summary["coverage/n_records"] == cell["coverage"]["n_records"]
+
+
+def test_the_records_table_is_cut_evenly_and_says_so(swept: tuple[Path, Ended, Recorder]) -> None:
+    folder, _, server = swept
+    path = cells(folder)["hqq4", "planted"]
+    run = run_of(server, "hqq4", "planted")
+    records = pq.read_table(path / "records.parquet").to_pandas()
+    (table,) = [json.loads(data) for name, data in run.files.items() if "records" in name]
+    n = len(records)
+    assert run.summary["records/n"] == n > 10
+    assert run.summary["records/n_shown"] == 10
+    assert [row[table["columns"].index("item")] for row in table["data"]] == [
+        records["item"][i * n // 10] for i in range(10)
+    ]
+
+
+def test_results_and_report_are_artifacts(swept: tuple[Path, Ended, Recorder]) -> None:
+    folder, _, server = swept
+    own = [a for a in server.artifacts.values() if a.kind in ("results", "report")]
+    assert all(a.committed for a in server.artifacts.values())
+    assert sorted(a.kind for a in own) == ["report", *["results"] * 4]
+    for path in cells(folder).values():
+        content = {name: (path / name).read_bytes() for name in ("cell.json", "records.parquet")}
+        assert any(a.files == content for a in own)
+    (report,) = [a for a in own if a.kind == "report"]
+    assert {"report.html", "results.json", "tables/shifts.csv"} <= set(report.files)
+
+
+def test_the_analysis_run_shows_report_tables_and_verdicts(swept: tuple[Path, Ended, Recorder]) -> None:
+    folder, _, server = swept
+    (results,) = (folder / "outputs" / "reports").glob("*/results.json")
+    study = json.loads(results.read_text())
+    (run,) = [r for r in server.runs.values() if r.job_type == "analysis"]
+    assert run.summary["answer"] == study["answer"]
+    for b in study["benchmarks"]:
+        assert run.summary[f"verdict/{b['name']}"] == b["verdict"]
+        assert run.summary[f"verdict/{b['name']}/sentence"] == b["sentence"]
+    names = set(run.files)
+    assert any(name.startswith("media/html/report") for name in names)
+    assert any(name.startswith("media/table/tables/shifts") for name in names)
+
+
+def test_no_secret_is_written_or_sent(swept: tuple[Path, Ended, Recorder]) -> None:
+    folder, _, server = swept
+    for path in folder.rglob("*"):
+        if path.is_file():
+            data = path.read_bytes()
+            assert SECRET.encode() not in data, path
+            assert KEY.encode() not in data, path
+    sent = repr(server.runs) + repr(server.artifacts)
+    assert SECRET not in sent
+    assert KEY not in sent
+
+
+def test_nothing_is_written_outside_outputs(swept: tuple[Path, Ended, Recorder]) -> None:
+    folder, _, _ = swept
+    assert [path.name for path in folder.iterdir()] == ["outputs"]
+
+
+def tracked(folder: Path, tmp_path: Path, *, online: bool, env: dict[str, str], **options: Any) -> tuple[str, float]:
+    """The line and the seconds of handing the sweep's cells to a tracker, under an environment."""
+    (sweep,) = (folder / "outputs" / "sweeps").iterdir()
+    code = (
+        "import sys, json, time; from pathlib import Path\n"
+        "from biaslab.tracking.base import TrackerConfig\nfrom biaslab.tracking.wandb import WandbTracker\n"
+        "cells, sweep, out, online, options = json.loads(sys.argv[1])\n"
+        "tracker = WandbTracker(TrackerConfig(name='wandb', **options), Path(sweep), Path(out), online=online)\n"
+        "for cell in cells: tracker.cell(Path(cell))\n"
+        "start = time.perf_counter(); line = tracker.finish(None)\n"
+        "print(line); print(time.perf_counter() - start)"
+    )
+    paths = [str(path) for path in sorted(cells(folder).values())[:2]]
+    asked = json.dumps([paths, str(sweep), str(tmp_path / "outputs"), online, options])
+    done = subprocess.run(
+        [sys.executable, "-c", code, asked], capture_output=True, text=True, timeout=60, env=environment(**env)
+    )
+    assert done.stderr == "", done
+    line, seconds = done.stdout.splitlines()
+    return line, float(seconds)
+
+
+@pytest.mark.parametrize(
+    ("mood", "words"),
+    [
+        ({"status": 500}, r"(\(no answer in 10 s\)|in time)"),
+        ({"refuse_key": True}, r"\(user is not logged in\)"),
+        pytest.param({"delay_s": 60.0}, r"(\(no answer in 10 s\)|in time)", marks=pytest.mark.slow),
+        pytest.param(None, r"(\(no answer in 10 s\)|in time)", marks=pytest.mark.slow),  # nobody listens
+    ],
+)
+def test_a_server_that_fails_costs_seconds_and_leaves_the_runs(
+    swept: tuple[Path, Ended, Recorder], tmp_path: Path, mood: dict[str, Any] | None, words: str
+) -> None:
+    with serve(**(mood or {})) as server:
+        env = server.env() if mood is not None else server.env(WANDB_BASE_URL="http://127.0.0.1:9")
+        line, seconds = tracked(swept[0], tmp_path, online=True, env=env, timeout_s=10.0)
+    again = re.escape(f"; no result is lost, send them with: wandb sync {tmp_path / 'outputs' / 'wandb'}")
+    assert re.fullmatch(f"W&B: 2 of 2 runs were not sent {words}{again}", line), line
+    assert seconds < 20
+    assert len(list((tmp_path / "outputs" / "wandb").glob("offline-run-*/*.wandb"))) == 2
+
+
+def test_the_line_it_prints_sends_offline_runs_later(swept: tuple[Path, Ended, Recorder], tmp_path: Path) -> None:
+    line, _ = tracked(swept[0], tmp_path, online=False, env={"WANDB_MODE": "offline"})
+    assert line.startswith("W&B: 2 runs written offline; send them with: wandb sync ")
+    with serve() as server:
+        command = [sys.executable, "-m", *line.split("with: ")[1].split(), "--yes"]
+        env = environment(**server.env())
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=env, cwd=tmp_path)
+    assert done.returncode == 0, done
+    assert server.unknown == []
+    assert len(server.runs) == 2
+    assert {a.kind for a in server.artifacts.values()} == {"results", "run_table"}
+
+
+@pytest.mark.parametrize("program", ["import sys; sys.exit(1)", "import time; time.sleep(60)"])
+def test_a_sender_that_dies_or_hangs_costs_no_more_than_its_time(
+    swept: tuple[Path, Ended, Recorder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str
+) -> None:
+    (sweep,) = (swept[0] / "outputs" / "sweeps").iterdir()
+    tracker = WandbTracker(TrackerConfig(timeout_s=1.0), sweep, tmp_path, online=False)
+    real = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **options: real([command[0], "-c", program], **options))
+    tracker.cell(next(iter(cells(swept[0]).values())))
+    start = time.perf_counter()
+    line = tracker.finish(None)
+    assert line.startswith("W&B: 1 of 1 runs were not written")
+    assert line.endswith(f"write them with: python -m biaslab track {sweep}")
+    assert time.perf_counter() - start < 5
+
+
+def test_a_sweep_can_be_tracked_afterwards(swept: tuple[Path, Ended, Recorder]) -> None:
+    folder, _, _ = swept
+    (sweep,) = (folder / "outputs" / "sweeps").iterdir()
+    with serve() as server:
+        ended = biaslab(folder, "track", str(sweep.relative_to(folder)), "tracker.project=again", env=server.env())
+    assert ended.code == 0, ended
+    assert ended.out.startswith(f"W&B: 5 runs sent, group {sweep.name}")
+    assert {r.project for r in server.runs.values()} == {"again"}
+    assert {r.name for r in server.runs.values()} == {r.name for r in swept[2].runs.values()}
+    assert biaslab(folder, "track", "nowhere").code == 2
+    assert biaslab(folder, "track", str(sweep), "tracker.nonsense=1").code == 2
+
+
+def test_a_large_artifact_is_left_out_and_said_so(swept: tuple[Path, Ended, Recorder], tmp_path: Path) -> None:
+    with serve() as server:
+        tracked(swept[0], tmp_path, online=True, env=server.env(), artifact_mib=0.001, table_rows=0)
+    assert {run.summary["artifact"].split(":")[0] for run in server.runs.values()} == {"left out"}
+    assert server.artifacts == {}
+
+
+def test_flatten_leaves_out_what_is_unknown() -> None:
+    nested = {"a": {"b": 1.5, "c": None, "d": {"e": True}}, "f": "word", "g": [1, 2]}
+    assert dict(flatten(nested)) == {"a/b": 1.5, "a/d/e": True, "f": "word"}
