@@ -58,7 +58,6 @@ def write_report(folder: Path, settings: Mapping[str, Any]) -> str:
 def records_table(path: Path, limit: int) -> tuple[Any, dict[str, int]]:
     """The records as a W&B table, at most `limit` of them evenly spaced, and how many there are and are shown."""
     import pandas as pd
-
     import wandb
 
     frame = pd.read_parquet(path)
