@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 FLAGS ?=
 # Test files run side by side; more than four only crowd the memory.
-JOBS ?= auto
+JOBS ?= logical
 LIGHT := not slow and not browser and not extras and not perf and not gpu and not cluster and not sparseml
 SIDE_BY_SIDE := -n $(JOBS) --maxprocesses 4 --dist loadfile
 
