@@ -160,10 +160,25 @@ def track(argv: Sequence[str]) -> int:
     return run(argv)
 
 
+def sparseml(argv: Sequence[str]) -> int:
+    """Build SparseML's own environment (`setup`), or try it (`check`)."""
+    from biaslab.accel.engines import sparseml as engine
+
+    if list(argv) == ["setup"]:
+        print(f"building {engine.environment_dir()}: about 2 GB, some minutes", flush=True)
+        engine.setup()
+    elif list(argv) != ["check"]:
+        raise ConfigError(f"sparseml {' '.join(argv)}: setup, or check")
+    versions = ", ".join(f"{name} {version}" for name, version in engine.check().items())
+    print(f"{engine.environment_dir()}: {versions}")
+    return 0
+
+
 VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "list": list_choices,
     "status": status,
     "retry": retry,
     "data": data,
     "track": track,
+    "sparseml": sparseml,
 }

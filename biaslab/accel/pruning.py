@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from biaslab.accel.base import Accelerator
+from biaslab.accel.calibration import Calibration, calibration_ids
+from biaslab.accel.engines import ENGINES, NATIVE, Recipe, pruned_weights, unavailable
 from biaslab.accel.facts import LayerChange, layer_change, weight_values
 from biaslab.accel.layers import dense_weight
 from biaslab.accel.masks import check_pattern, parse_pattern, pattern_holds, prune_mask
@@ -70,6 +72,60 @@ class Pruner(Accelerator):
             return {}
         weights = [dense_weight(model.module.get_submodule(change.name)) for change in changes.layers]
         return {"pattern_holds": all(pattern_holds(weight, *parsed) for weight in weights)}
+
+
+@dataclass
+class CalibratedPruner(Pruner):
+    """A pruner that looks at the inputs of each layer.
+
+    engine : "native", or "llmcompressor" or "sparseml", which compute the weights on the same token ids.
+    """
+
+    calibration: Calibration = field(default_factory=Calibration)
+    engine: str = NATIVE
+
+    modifier: ClassVar[str]  # the class of llm-compressor and SparseML
+    foreign_patterns: ClassVar[tuple[str, ...]] = ("row",)  # what their "0:0" means, beside n:m
+
+    def check(self) -> str | None:
+        """See Accelerator.check."""
+        if self.engine not in ENGINES:
+            return f"engine={self.engine}: one of {', '.join(ENGINES)}"
+        if self.engine != NATIVE and self.pattern not in self.foreign_patterns and parse_pattern(self.pattern) is None:
+            return f"pattern={self.pattern}: {', '.join(self.foreign_patterns)} or n:m with engine={self.engine}"
+        return super().check() or self.calibration.check()
+
+    def unsupported(self, model: ModelInfo, device: str) -> str | None:
+        """See Accelerator.unsupported."""
+        return super().unsupported(model, device) or unavailable(self.engine, model)
+
+    def prune(self, model: LoadedModel, changes: Changes) -> dict[str, Any]:
+        """See Pruner.prune."""
+        calibrated = calibration_ids(model, self.calibration)
+        values = {"engine": self.engine, "calibration": calibrated.facts}
+        if self.engine == NATIVE:
+            return values | self.prune_native(model, calibrated.ids, changes)
+        weights = pruned_weights(self.engine, model, calibrated.ids, self._recipe())
+        for name, weight in weights.items():
+            changes.replace(name, model.module.get_submodule(name), weight.to(model.device))
+        return values
+
+    @abstractmethod
+    def prune_native(self, model: LoadedModel, ids: Tensor, changes: Changes) -> dict[str, Any]:
+        """Prune every target on calibration rows `ids`; returns more values for the Fact."""
+
+    def foreign_options(self) -> dict[str, float]:
+        """Arguments of `modifier` beside sparsity and pattern."""
+        return {}
+
+    def _recipe(self) -> Recipe:
+        n, m = parse_pattern(self.pattern) or (0, 0)
+        return Recipe(self.modifier, self.sparsity, f"{m - n}:{m}", self.foreign_options())
+
+    @classmethod
+    def test_config(cls) -> dict[str, Any]:
+        """See Accelerator.test_config."""
+        return {"calibration": Calibration(samples=4, length=16)}
 
 
 @dataclass

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from biaslab.accel.calibration import Calibration, calibration_ids
 from biaslab.accel.facts import spread
 from biaslab.accel.masks import lowest, parse_pattern, prune_mask
-from biaslab.accel.pruning import Changes, Pruner
+from biaslab.accel.pruning import CalibratedPruner, Changes
 from biaslab.accel.walker import walk
 from biaslab.errors import CellFailed
 from biaslab.models.base import LoadedModel
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass
-class SparseGpt(Pruner):
+class SparseGpt(CalibratedPruner):
     """Optimal-brain-surgeon pruning in blocks of columns (Frantar and Alistarh 2023, arXiv:2301.00774, alg. 1).
 
     pattern : "block" chooses the lowest share of each block of columns, over all rows (as published);
@@ -35,12 +34,13 @@ class SparseGpt(Pruner):
     pattern: str = "block"
     block: int = 128
     damping: float = 0.01
-    calibration: Calibration = field(default_factory=Calibration)
 
     family: ClassVar[str] = "sparsegpt"
     method: ClassVar[str] = "SparseGPT, blocks of columns with weight updates, sequential"
     summary: ClassVar[str] = "SparseGPT pruning with weight updates (native, calibrated)"
     patterns: ClassVar[tuple[str, ...]] = ("block", "row")
+    modifier: ClassVar[str] = "SparseGPTModifier"
+    foreign_patterns: ClassVar[tuple[str, ...]] = ("block",)
 
     def check(self) -> str | None:
         """See Accelerator.check."""
@@ -48,11 +48,10 @@ class SparseGpt(Pruner):
             return f"block={self.block}: at least 1 column"
         if not 0 < self.damping <= 1:
             return f"damping={self.damping}: above 0, at most 1"
-        return super().check() or self.calibration.check()
+        return super().check()
 
-    def prune(self, model: LoadedModel, changes: Changes) -> dict[str, Any]:
-        """See Pruner.prune."""
-        calibrated = calibration_ids(model, self.calibration)
+    def prune_native(self, model: LoadedModel, ids: Tensor, changes: Changes) -> dict[str, Any]:
+        """See CalibratedPruner.prune_native."""
         errors: list[float] = []
 
         def change(name: str, linear: nn.Linear, inputs: Hessian) -> None:
@@ -61,13 +60,12 @@ class SparseGpt(Pruner):
             changes.replace(name, linear, weight)
             errors.append(error)
 
-        walk(model.module, calibrated.ids, Hessian, change)
-        return {"calibration": calibrated.facts, "output_error_layers": spread(errors)}
+        walk(model.module, ids, Hessian, change)
+        return {"output_error_layers": spread(errors)}
 
-    @classmethod
-    def test_config(cls) -> dict[str, Any]:
-        """See Accelerator.test_config."""
-        return {"calibration": Calibration(samples=4, length=16)}
+    def foreign_options(self) -> dict[str, float]:
+        """See CalibratedPruner.foreign_options."""
+        return {"block_size": self.block, "dampening_frac": self.damping}
 
 
 class Hessian:

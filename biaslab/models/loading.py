@@ -77,7 +77,7 @@ def load(
     if "quantization_config" in options or "quantization_config" in info.config:
         options.setdefault("device_map", {"": device})  # such modules refuse to be moved or cast
     local = {"local_files_only": True, "trust_remote_code": trust_remote_code}
-    with _quiet(), _load_errors(info):
+    with quiet(), _load_errors(info):
         folder = str(fetch(info, trust_remote_code=trust_remote_code)) if info.source == "hub" else info.path
         tokenizer = AutoTokenizer.from_pretrained(folder, **local)
         module, report = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, **local, **options)
@@ -116,7 +116,7 @@ def _load_errors(info: ModelInfo) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Without transformers' bars and notes: the errors that matter are raised."""
     from transformers.utils import logging
 
