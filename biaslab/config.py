@@ -20,6 +20,7 @@ from biaslab.accel.stack import check_stack
 from biaslab.benchmarks.base import Benchmark
 from biaslab.errors import ConfigError
 from biaslab.models.placement import PlacementConfig
+from biaslab.throughput import EfficiencyConfig
 from biaslab.tracking.base import TrackerConfig
 
 #: What may stand in a label that becomes a folder's name.
@@ -103,6 +104,7 @@ class Config:
     dtype: str = "auto"
     device: str = "auto"
     placement: PlacementConfig = field(default_factory=PlacementConfig)
+    efficiency: EfficiencyConfig = field(default_factory=EfficiencyConfig)
     threads: int = 0
     outputs: str = "outputs"
     dry_run: bool = False
@@ -135,6 +137,12 @@ RANGES: dict[str, tuple[Any, str]] = {
     "tracker.timeout_s": (lambda v: 0 < v <= 3600, "above 0, at most 3600"),
     "tracker.table_rows": (lambda v: v >= 0, "0 (no table) or more"),
     "tracker.artifact_mib": (lambda v: v >= 0, "0 (no artifact) or more"),
+    "efficiency.repeats": (lambda v: 1 <= v <= 1000, "1 to 1000"),
+    "efficiency.prompt_tokens": (lambda v: v >= 1, "at least 1"),
+    "efficiency.new_tokens": (lambda v: v >= 1, "at least 1"),
+    "efficiency.batch": (lambda v: v >= 1, "at least 1"),
+    "efficiency.text_tokens": (lambda v: v >= 4, "at least 4"),
+    "efficiency.budget_s": (lambda v: v > 0, "above 0"),
     "placement.memory_share": (lambda v: 0 < v <= 1, "above 0, at most 1"),
     "cell_timeout": (lambda v: v is None or v > 0, "above 0 seconds, or null for no limit"),
     "threads": (lambda v: v >= 0, "0 (automatic) or more"),

@@ -46,7 +46,7 @@ class Arm:
     steps: list[dict[str, Any]] = field(default_factory=list)
     active: dict[str, Any] | None = None
     active_generating: dict[str, Any] | None = None  # where generated text is read otherwise than scored text
-    efficiency: dict[str, float] = field(default_factory=dict)
+    efficiency: dict[str, Any] = field(default_factory=dict)
     timings: dict[str, float] = field(default_factory=dict)
 
 
@@ -94,6 +94,13 @@ class Workbench:
         if self._reference is None:
             self._reference = reference_logits(model)
         return self._reference
+
+    def held_bytes(self, beside: LoadedModel) -> float:
+        """Bytes of the untouched model that stays in memory beside another one."""
+        from biaslab.accel.facts import weight_bytes
+
+        other = self._model is not None and self._model.module is not beside.module
+        return float(weight_bytes(self._model.module)) if other and self._model is not None else 0.0
 
     def accelerated(self, plan: JobPlan) -> LoadedModel:
         """A model with the plan's stack applied; the untouched one stays where memory allows."""
@@ -276,7 +283,7 @@ class _Job:
             "placement": {**dataclasses.asdict(self.plan.placement), "kernel": _kernel(arm)},
             "identity": spec.identity,
             "environment": environment(self.plan.device, self.engine.batch_tokens, self.engine.max_batch),
-            "efficiency": arm.efficiency if arm else {},
+            "efficiency": _with_seconds(arm) if arm else {},
             "started": started,
             "command": self.command,
         }
@@ -298,7 +305,7 @@ class _Job:
     def _baseline_arm(self) -> Arm:
         model = self.bench.untouched(self.plan)
         start = time.perf_counter()
-        efficiency = self._efficiency(model)
+        efficiency = self._efficiency(model, untouched=True)
         timings = {"load_s": self.bench.load_s, "accelerate_s": 0.0, "measure_s": time.perf_counter() - start}
         return Arm("none", "baseline", model, efficiency=efficiency, timings=timings)
 
@@ -313,7 +320,7 @@ class _Job:
         arm.active = dict(active_check(reference, reference_logits(model)))
         if model.cache_factory is not None and model.cache_use == GENERATED_ONLY:
             arm.active_generating = dict(active_check(reference, generated_logits(model)))
-        arm.efficiency = self._efficiency(model)
+        arm.efficiency = self._efficiency(model, untouched=_kind(self.plan) == "placebo")
         arm.timings = {
             "load_s": self.bench.load_s,
             "accelerate_s": accelerated - start,
@@ -321,10 +328,16 @@ class _Job:
         }
         return arm
 
-    def _efficiency(self, model: LoadedModel) -> dict[str, float]:
+    def _efficiency(self, model: LoadedModel, *, untouched: bool) -> dict[str, Any]:
         from biaslab.efficiency import measure
 
-        return measure(model, self.engine)
+        config, held = self.plan.config.efficiency, self.bench.held_bytes(beside=model)
+        return measure(model, self.engine, config, untouched=untouched, held_bytes=held)
+
+
+def _with_seconds(arm: Arm) -> dict[str, Any]:
+    """What the arm costs, with the seconds it took to load and (calibration included) to accelerate."""
+    return arm.efficiency | {name: arm.timings[name] for name in ("load_s", "accelerate_s")}
 
 
 def _active(spec: CellSpec, arm: Arm) -> dict[str, Any] | None:
