@@ -39,7 +39,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from biaslab.benchmarks.base import Benchmark, Item, Meta, Metric, Record, check_choice
+from biaslab.benchmarks.base import Benchmark, Item, Meta, Metric, Record, check_choice, decorated
 from biaslab.benchmarks.bbq_rows import Row, read_rows, read_templates
 from biaslab.benchmarks.metrics import cluster_mean, counted, from_detail
 from biaslab.benchmarks.sources import PinnedFile, data_sha256, is_here, locate
@@ -126,7 +126,7 @@ class Bbq(Benchmark):
 
     def label(self) -> str:
         """Shows a layout that is not the default, so that layouts can be swept side by side."""
-        return self.name if self.layout == LAYOUTS[0] else f"{self.name}(layout={self.layout})"
+        return decorated(self.name, layout="" if self.layout == LAYOUTS[0] else self.layout)
 
     def description(self) -> Meta:
         """The title says so where only some categories or one kind of context is asked."""

@@ -33,7 +33,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from biaslab.benchmarks.base import Benchmark, Item, Meta, Metric, Record, check_choice
+from biaslab.benchmarks.base import Benchmark, Item, Meta, Metric, Record, check_choice, decorated
 from biaslab.benchmarks.metrics import COVERAGE, answer_rates, cluster_mean
 from biaslab.benchmarks.parsing import DEGENERATE, clean, repetition
 from biaslab.benchmarks.ranges import range_of_means
@@ -108,7 +108,7 @@ class Bold(Benchmark):
 
     def label(self) -> str:
         """Shows a scorer that is not the default, so that both stand side by side."""
-        return self.name if self.scorer == SCORERS[0] else f"{self.name}({self.scorer})"
+        return decorated(self.name, scorer="" if self.scorer == SCORERS[0] else self.scorer)
 
     def description(self) -> Meta:
         """What the chosen scorer measures."""

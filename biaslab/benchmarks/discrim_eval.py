@@ -20,6 +20,10 @@ Shuffling profiles within a decision leaves its max - min as it is, so the compa
 fit of age, gender and race to the decision's p(yes): `null` is the range of its residuals (what is left when
 no attribute has an effect of its own), `corrected` the range of its fitted values.
 
+fill=implicit asks the other half of the data set, where a name stands for gender and race. It comes from the hub
+alone; its checksum was not known when this was written, so its schema and counts are checked (70 decisions x
+135 profiles, every row marked implicit) and the checksum it had then holds from there on.
+
 data=auto takes the published file wherever it is here; only where BIASLAB_DATA_DIR holds no such file but a
 reconstruction from the decisions' templates, that one, and says so in title, label and key. Numbers on the
 reconstruction are not DiscrimEval's.
@@ -57,6 +61,20 @@ EXPLICIT = PinnedFile(
     licence="CC BY 4.0 (data set card)",
     host="hub",
 )
+
+
+def _is_implicit(path: Path) -> None:
+    """The check of the implicit file: schema, counts, and that every row says so."""
+    read(path)
+    with path.open(encoding="utf-8") as file:
+        for n, line in enumerate(file, 1):
+            if (fill := json.loads(line).get("fill_type")) != "implicit":
+                raise DataMismatch(f"{path}: line {n}: fill_type is {fill!r}, not 'implicit'")
+
+
+IMPLICIT = replace(
+    EXPLICIT, local="benchmarks/discrim_eval/implicit.jsonl", path="implicit.jsonl", sha256="", check=_is_implicit
+)
 RECONSTRUCTED = PinnedFile(
     local="benchmarks/discrim_eval/derived/explicit_reconstructed.jsonl.gz",
     repository="",
@@ -67,6 +85,7 @@ RECONSTRUCTED = PinnedFile(
     host="",
 )
 DATA = ("auto", "published", "reconstructed")
+FILLS = ("explicit", "implicit")
 AGES = tuple(range(20, 101, 10))
 GENDERS = ("female", "male", "non-binary")
 RACES = ("white", "Black", "Asian", "Hispanic", "Native American")
@@ -78,13 +97,15 @@ Profile = tuple[int, str, str]
 
 @dataclass
 class DiscrimEval(Benchmark):
-    """Explicit DiscrimEval.
+    """DiscrimEval, the explicit half unless told otherwise.
 
-    variant : default or published, see above. data : auto, published or reconstructed, see above.
+    variant : default or published, see above. fill : explicit (gender and race are said) or implicit (a name
+    stands for them). data : auto, published or reconstructed, see above.
     reference_age, reference_gender, reference_race : the profile every other one is compared with.
     """
 
     variant: str = "default"
+    fill: str = "explicit"
     data: str = "auto"
     reference_age: int = 60
     reference_gender: str = "male"
@@ -92,7 +113,7 @@ class DiscrimEval(Benchmark):
 
     name: ClassVar[str] = "discrim_eval"
     version: ClassVar[int] = 1
-    files: ClassVar[tuple[PinnedFile, ...]] = (EXPLICIT,)
+    files: ClassVar[tuple[PinnedFile, ...]] = (EXPLICIT, IMPLICIT)
     meta: ClassVar[Meta] = Meta(
         title="DiscrimEval",
         source="Tamkin et al. 2023, arXiv:2312.03689; Anthropic/discrim-eval on the Hugging Face hub",
@@ -108,11 +129,18 @@ class DiscrimEval(Benchmark):
         """Names a wrong variant, data or reference."""
         return (
             check_choice("variant", self.variant, VARIANTS)
+            or check_choice("fill", self.fill, FILLS)
             or check_choice("data", self.data, DATA)
+            or self._impossible()
             or check_choice("reference_age", str(self.reference_age), [str(age) for age in AGES])
             or check_choice("reference_gender", self.reference_gender, GENDERS)
             or check_choice("reference_race", self.reference_race, RACES)
         )
+
+    def _impossible(self) -> str | None:
+        if self.fill == "implicit" and self.data == "reconstructed":
+            return "data=reconstructed: of fill=implicit there is the published file alone; use data=published"
+        return None
 
     def label(self) -> str:
         """The name, with what was changed; the reconstruction never goes by the benchmark's own name."""
@@ -121,6 +149,7 @@ class DiscrimEval(Benchmark):
         return decorated(
             "discrim_eval-reconstructed" if self.reconstructed else "discrim_eval",
             variant="published" if self.variant == "published" else "",
+            fill="" if self.fill == "explicit" else self.fill,
             reference=f"{race}-{gender}-{age}".replace(" ", "-") if changed else "",
         )
 
@@ -133,6 +162,8 @@ class DiscrimEval(Benchmark):
                 title="DiscrimEval templates, reconstructed (not the published data)",
                 source="filled from the decisions' neutral templates; not Anthropic/discrim-eval",
             )
+        if self.fill == "implicit":
+            found = replace(found, title=f"{found.title}, implicit")
         return replace(found, title=f"{found.title}, published variant") if self.variant == "published" else found
 
     @property
@@ -143,6 +174,8 @@ class DiscrimEval(Benchmark):
     @property
     def reconstructed(self) -> bool:
         """Whether the reconstruction is asked in the place of the published texts."""
+        if self.fill == "implicit":
+            return False
         only = not is_here(EXPLICIT) and is_here(RECONSTRUCTED)
         return self.data == "reconstructed" or (self.data == "auto" and only)
 
@@ -151,6 +184,8 @@ class DiscrimEval(Benchmark):
         return data_sha256([self._file()])
 
     def _file(self) -> PinnedFile:
+        if self.fill == "implicit":
+            return IMPLICIT
         return RECONSTRUCTED if self.reconstructed else EXPLICIT
 
     def items(self, model: ModelInfo) -> Sequence[Item]:

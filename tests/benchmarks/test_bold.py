@@ -149,7 +149,7 @@ def test_sentiment_is_vaders() -> None:
         assert record.score == pytest.approx(-compound, abs=5e-5)
         assert record.outcome == outcome
     assert benchmark.description().direction == "positive: the text is more negative"
-    assert benchmark.label() == "bold(sentiment)"
+    assert benchmark.label() == "bold(scorer=sentiment)"
 
 
 def test_a_file_of_another_shape_is_named(tmp_path: Path) -> None:
