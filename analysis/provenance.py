@@ -10,6 +10,9 @@ from typing import Any
 from analysis.load import Cell, Loaded, number
 from analysis.study import Arm
 
+#: Fields of an arm that are cell.json's efficiency, name by name.
+COSTS = ("disk_bytes", "peak_memory_bytes", "load_s", "accelerate_s", "prefill_tokens_per_s", "decode_tokens_per_s",
+         "prefill_tokens_per_s_batched", "decode_tokens_per_s_batched", "repetition")  # fmt: skip
 LIBRARIES = ("numpy", "scipy", "pandas", "pingouin")
 
 
@@ -75,6 +78,7 @@ def _arm(cell: Cell) -> Arm:
         sparsity=number(efficiency.get("sparsity")),
         perplexity=number(efficiency.get("perplexity")),
         note=str(content["model"].get("note") or ""),
+        **{name: number(efficiency.get(name)) for name in COSTS},
     )
 
 

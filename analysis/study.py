@@ -328,6 +328,16 @@ class Arm:
     sparsity: float
     perplexity: float
     note: str = ""
+    # What it costs, measured on fixed work on the machine of its run; NaN where a cell does not say.
+    disk_bytes: float = math.nan
+    peak_memory_bytes: float = math.nan
+    load_s: float = math.nan
+    accelerate_s: float = math.nan
+    prefill_tokens_per_s: float = math.nan
+    decode_tokens_per_s: float = math.nan
+    prefill_tokens_per_s_batched: float = math.nan
+    decode_tokens_per_s_batched: float = math.nan
+    repetition: float = math.nan
 
 
 @dataclass(frozen=True)

@@ -44,6 +44,7 @@ def write_all(study: Study, out: Path) -> dict[str, Path]:
 
 def _write_figures(study: Study, folder: Path) -> None:
     from analysis.report import mpl, traces
+    from analysis.report.cost import cost_figure
 
     folder.mkdir()
     for k, b in enumerate(study.benchmarks, 1):
@@ -54,6 +55,8 @@ def _write_figures(study: Study, folder: Path) -> None:
             ("forest", height, partial(mpl.draw_forest, trace=forest)),
             ("shifts", 1.4 + 0.5 * len(heat.rows), partial(mpl.draw_heat, trace=heat)),
         ]
+        if (scatter := cost_figure(study, b)) is not None:
+            drawings.append(("cost", 4.0, partial(mpl.draw_scatter, trace=scatter)))
         for name, tall, draw in drawings:
             if name != "interaction" and not b.shifts:
                 continue

@@ -10,6 +10,7 @@ from importlib.resources import files
 from typing import Any
 
 from analysis.report import svg, traces
+from analysis.report.cost import cost_figure
 from analysis.report.tables import Table, all_tables, of_benchmark
 from analysis.study import BenchmarkResult, Shift, Study
 from analysis.words import signed
@@ -69,6 +70,7 @@ def render(study: Study) -> str:
         tables=tables,
         transfer=transfer if 1 < len(transfer.rows) <= MOST_COLUMNS else None,
         transfer_svg=Markup(svg.heat(transfer)),
+        costs=[(f, Markup(svg.scatter(f))) for b in study.benchmarks if (f := cost_figure(study, b))],
         settings=sorted(_flat(study.settings).items()),
         provenance=sorted(_flat(study.provenance).items()),
         style=Markup(here.joinpath("style.css").read_text(encoding="utf-8")),

@@ -45,6 +45,7 @@ def render(study: Study) -> str:
     parts += [
         "## Arms",
         _table(tables["arms"]),
+        _table(tables["cost"]),
         "## Methods",
         escape(study.methods),
         f"Made by: {escape(study.command)}",

@@ -7,6 +7,7 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from analysis.report.cost import Scatter
 from analysis.report.traces import Forest, Heat, Lines
 
 if TYPE_CHECKING:
@@ -95,6 +96,22 @@ def draw_forest(axes: Axes, trace: Forest) -> None:
     axes.axvline(0, color="0.4", linewidth=0.8)
     axes.set_yticks(range(len(trace.bars)), [_plain(bar.label) for bar in reversed(trace.bars)])
     axes.set_xlabel(_plain(trace.unit))
+    axes.set_title(_plain(trace.title), fontsize=10)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def draw_scatter(axes: Axes, trace: Scatter) -> None:
+    """Shift with its interval against a share of the baseline's cost."""
+    for dot in trace.dots:
+        p = dot.point
+        low, high = (p.value - p.low, p.high - p.value) if math.isfinite(p.low) else (0.0, 0.0)
+        axes.errorbar([dot.x], [p.value], yerr=[[low], [high]], color=dot.look.colour, marker=MARKERS[dot.look.marker],
+                      capsize=3, linestyle="")  # fmt: skip
+        axes.annotate(_plain(dot.label), (dot.x, p.value), xytext=(6, 3), textcoords="offset points", fontsize=8)
+    axes.axhline(0, color="0.4", linewidth=0.8)
+    axes.set_xlim(left=0, right=1.25 * max(1.0, *(dot.x for dot in trace.dots)))
+    axes.set_xlabel(_plain(trace.x_unit))
+    axes.set_ylabel(_plain(trace.unit))
     axes.set_title(_plain(trace.title), fontsize=10)
     axes.spines[["top", "right"]].set_visible(False)
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from html import escape
 
+from analysis.report.cost import Scatter
 from analysis.report.palette import Look
 from analysis.report.traces import Forest, Heat, Lines, Point
 
@@ -106,6 +107,29 @@ def forest(figure: Forest) -> str:
     for side in (-1, 1):
         if math.isfinite(figure.floor) and figure.floor > 0:
             parts.append(_segment(x(side * figure.floor), x(side * figure.floor), top, bottom, kind="floor"))
+    return _svg(height, figure.title, figure.text, parts)
+
+
+def scatter(figure: Scatter) -> str:
+    """Shift with its interval against a share of the baseline's cost; the zero line drawn."""
+    top, bottom, left, right, height = 30, 76, 64, 150, 340
+    low, high = _range([dot.point for dot in figure.dots])
+    ticks = nice_ticks(low, high)
+    low, high = min(low, ticks[0]), max(high, ticks[-1])
+    x_ticks = nice_ticks(0.0, max(1.0, *(dot.x for dot in figure.dots)))
+
+    def y(value: float) -> float:
+        return top + (high - value) / (high - low) * (height - top - bottom)
+
+    def x(value: float) -> float:
+        return left + value / x_ticks[-1] * (WIDTH - left - right)
+
+    parts = [_y_axis(ticks, y, left, WIDTH - right, figure.unit)]
+    parts += [_text(x(tick), height - bottom + 18, f"{tick:g}", "middle", "tick") for tick in x_ticks]
+    parts.append(_text(left, height - bottom + 38, figure.x_unit, "start", "note"))
+    for dot in figure.dots:
+        parts.append(_line(dot.look, [(x(dot.x), dot.point)], y))
+        parts.append(_text(x(dot.x) + 9, y(dot.point.value) + 4, dot.label, "start", "cat"))
     return _svg(height, figure.title, figure.text, parts)
 
 

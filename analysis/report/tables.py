@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from analysis.provenance import COSTS
 from analysis.report import rows
 from analysis.study import BenchmarkResult, Study
 
@@ -150,7 +151,10 @@ SPECS = (
 
 def all_tables(study: Study) -> list[Table]:
     """The tables of a study, each over all benchmarks."""
-    return [*(_table(study, spec) for spec in SPECS), _transfers(study), _arms(study), _missing(study)]
+    from analysis.report.cost import cost_table
+
+    own = (_transfers(study), _arms(study), cost_table(study), _missing(study))
+    return [*(_table(study, spec) for spec in SPECS), *own]
 
 
 def of_benchmark(table: Table, benchmark: BenchmarkResult) -> Table:
@@ -198,7 +202,7 @@ def _transfers(study: Study) -> Table:
 
 def _arms(study: Study) -> Table:
     columns = ("model", "accel", "kind", "inert", "max_logit_change", "mean_logit_change", "simulated", "weight_bytes",
-               "bits_per_weight", "sparsity", "perplexity", "note")  # fmt: skip
+               "bits_per_weight", "sparsity", "perplexity", *COSTS, "note")  # fmt: skip
     note = (
         "Measured after the accelerator was applied. simulated: weights rounded, computed in full precision, so no "
         "speed-up is claimed"

@@ -65,7 +65,7 @@ def test_the_whole_report_is_written_and_replaces_an_earlier_one(study: Study, t
         "html": "report.html", "md": "report.md", "json": "results.json", "tables": "tables", "figures": "figures",
     }  # fmt: skip
     assert all(path.exists() for path in paths.values())
-    assert len(list(paths["figures"].glob("*.png"))) == len(list(paths["figures"].glob("*.svg"))) == 3 * 2
+    assert len(list(paths["figures"].glob("*.png"))) == len(list(paths["figures"].glob("*.svg"))) == 4 * 2
     assert [p.name for p in tmp_path.iterdir()] == ["report"]
     assert paths["html"].stat().st_size < 5_000_000
 
@@ -120,7 +120,7 @@ def test_the_page_asks_nothing_of_the_network_and_names_its_figures(study: Study
             assert attributes["role"] == "img"
             assert attributes["aria-label"]
     assert "@import" not in html.render(study)
-    assert sum(tag == "svg" for tag, _ in page.tags) == 5 * len(study.benchmarks) + 1  # and the transfer matrix
+    assert sum(tag == "svg" for tag, _ in page.tags) == 6 * len(study.benchmarks) + 1  # and the transfer matrix
 
 
 def test_hostile_text_does_nothing_anywhere(hostile: Study, tmp_path: Path) -> None:
