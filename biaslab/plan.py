@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,13 +50,18 @@ class JobPlan:
         return Path(self.config.outputs) / "results"
 
 
-def make_plan(config: Config, defaults: Mapping[str, Accelerator]) -> JobPlan:
+def make_plan(
+    config: Config,
+    defaults: Mapping[str, Accelerator],
+    described: Callable[[ModelConfig], ModelInfo] | None = None,
+) -> JobPlan:
     """The plan of a validated config.
 
     defaults : each accelerator as its YAML gives it, so that a label can show what was changed.
+    described : `describe`, or one that remembers what it said.
     Raises ConfigError, Unsupported, DataUnavailable or DataMismatch; no weights are read into memory.
     """
-    info = describe(config.model)
+    info = (described or describe)(config.model)
     accels = {name: accel for name, accel in config.accel.items() if accel.kind != "baseline"}
     placement = _place(config, info, accels)
     _check_supported(config, info, placement, accels)

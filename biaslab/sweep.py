@@ -11,18 +11,19 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
-from biaslab.config import Config, to_config, validate
+from biaslab.config import Config, validate
 from biaslab.console import Reporter, fail
 from biaslab.errors import BiaslabError, ConfigError, StoreError
+from biaslab.expand import job_configs, own_part
 from biaslab.results.claims import host_name
 from biaslab.results.schema import SCHEMA_VERSION
 from biaslab.results.store import CellRef, Store, read_json, replace_json
@@ -129,11 +130,11 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Hydra ships no types
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Plan the one job of a single run."""
-        _guarded(lambda: _start(config, config.hydra.run.dir, [config]))
+        _guarded(lambda: _start(config.hydra.run.dir, [own_part(config)]))
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Plan every job of a multirun."""
-        _guarded(lambda: _start(config, config.hydra.sweep.dir, _compose_jobs(config)))
+        _guarded(lambda: _start(config.hydra.sweep.dir, job_configs(config)))
 
 
 def run_job(composed: DictConfig) -> list[dict[str, Any]]:
@@ -220,12 +221,13 @@ def typed_line() -> str:
     return shlex.join(["python", "-m", "biaslab", *sys.argv[1:]])
 
 
-def _start(config: DictConfig, folder: str, jobs: Sequence[DictConfig]) -> None:
+def _start(folder: str, jobs: Sequence[Config]) -> None:
     plans, refused = {}, []
-    for number, job in enumerate(jobs):
-        checked = _checked(job)
+    plan = _planner()
+    for number, checked in enumerate(jobs):
+        validate(checked)
         try:
-            plans[number] = _plan(job)
+            plans[number] = plan(checked)
         except ConfigError as error:
             refused.append((checked, error))
     if not plans:
@@ -283,35 +285,32 @@ def _print_dry_run(sweep: Sweep) -> None:
     print(f"{len(sweep.cells)} cells, {n_todo} to run; nothing was computed (dry_run=true)")
 
 
-def _compose_jobs(config: DictConfig) -> list[DictConfig]:
-    """The config of every job of a multirun, expanded as Hydra's basic sweeper will."""
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-    from hydra.core.global_hydra import GlobalHydra
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    loader = GlobalHydra.instance().config_loader()
-    typed = OmegaConf.to_container(config.hydra.overrides.task, resolve=False)
-    assert isinstance(typed, list)
-    params = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
-    parsed = OverridesParser.create(config_loader=loader).parse_overrides([*params, *typed])
-    batches = BasicSweeper.split_arguments(parsed, None)
-    return [loader.load_sweep_config(config, list(overrides)) for batch in batches for overrides in batch]
-
-
-def _checked(composed: DictConfig) -> Config:
-    config = OmegaConf.create(composed)
-    with open_dict(config):
-        config.pop("hydra", None)
-    checked = to_config(config)
-    validate(checked)
-    return checked
-
-
 def _plan(composed: DictConfig) -> Any:
-    config = _checked(composed)
-    from biaslab.plan import make_plan, yaml_default
+    config = own_part(composed)
+    validate(config)
+    return _planner()(config)
 
-    return make_plan(config, {name: yaml_default(name, accel) for name, accel in config.accel.items()})
+
+def _planner() -> Callable[[Config], Any]:
+    """Makes plans; what jobs share (a model's description, an accelerator's defaults) is looked up once."""
+    from biaslab.plan import describe, make_plan, yaml_default
+
+    models: dict[str, Any] = {}
+    defaults: dict[tuple[str, type], Any] = {}
+
+    def described(model: Any) -> Any:
+        name = repr(model)
+        if name not in models:
+            models[name] = describe(model)
+        return models[name]
+
+    def plan(config: Config) -> Any:
+        for name, accel in config.accel.items():
+            if (name, type(accel)) not in defaults:
+                defaults[name, type(accel)] = yaml_default(name, accel)
+        return make_plan(config, {name: defaults[name, type(a)] for name, a in config.accel.items()}, described)
+
+    return plan
 
 
 def _guarded(action: Any) -> None:

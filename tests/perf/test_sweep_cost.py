@@ -33,7 +33,7 @@ def watch(owner, name, label):
     setattr(owner, name, timed)
 watch(store.Store, 'write', 'store'); watch(store.Store, 'attempts', 'store'); watch(store.Store, 'is_locked', 'store')
 watch(sweep.Sweep, 'write', 'ledger'); watch(sweep.Sweep, 'collect', 'ledger'); watch(job._Job, '_describe', 'describe')
-watch(sweep, '_compose_jobs', 'compose'); watch(sweep, '_plan', 'plan')
+watch(sweep, 'job_configs', 'compose'); watch(sweep, '_plan', 'plan')
 sys.argv = ['biaslab', *sys.argv[1:]]
 from biaslab.__main__ import main
 start = time.perf_counter()

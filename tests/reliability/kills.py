@@ -195,7 +195,9 @@ def complete(folder: Path) -> dict[str, Path]:
 def contents(folder: Path) -> dict[str, bytes]:
     """Every byte of the complete cells."""
     return {
-        str(path.relative_to(folder)): path.read_bytes() for cell in complete(folder).values() for path in cell.iterdir()
+        str(path.relative_to(folder)): path.read_bytes()
+        for cell in complete(folder).values()
+        for path in cell.iterdir()
     }
 
 

@@ -37,8 +37,6 @@ def warm_up() -> None:
     import torch
     import transformers  # noqa: F401
 
-    import analysis.analyse
-    import analysis.report
     import biaslab.job  # noqa: F401
 
     torch.set_num_threads(1)
