@@ -6,7 +6,8 @@ A line is run to its end once, untouched: its cells are the truth. Then the same
 again in another folder and killed, half of the time at a uniformly random moment, half of the time at a
 random moment within a phase drawn at random, until it ends by itself; then a new folder is begun. After
 every kill, all that was complete before must be there byte for byte, every complete cell must hold exactly
-the true answers, every failure on record must be whole, a downloaded file must be whole or absent, and a cell that was complete must not have been computed again.
+the true answers, every failure on record must be whole, a downloaded file must be whole or absent, and a cell
+that was complete must not have been computed again.
 """
 
 from __future__ import annotations
