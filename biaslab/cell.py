@@ -73,7 +73,7 @@ def cell_spec(
     identity = finite(
         {
             "model": info.identity,
-            "accel": [{"family": a.family, **dataclasses.asdict(a)} for a in accels],
+            "accel": [dict(accel.identity(info)) for accel in accels],
             "benchmark": {"name": name, "version": benchmark.version, **benchmark.identity()},
             "data": benchmark.data_sha256(),
             "prompt": dataclasses.asdict(prompt),

@@ -16,6 +16,7 @@ from analysis.settings import Settings
 from biaslab import accel as accelerators
 from biaslab import benchmarks
 from biaslab.accel.base import Accelerator
+from biaslab.accel.custom import resolved
 from biaslab.accel.stack import check_stack
 from biaslab.benchmarks.base import Benchmark
 from biaslab.errors import ConfigError
@@ -86,6 +87,8 @@ class Config:
     device : auto (a GPU if there is one), cpu, cuda or cuda:N.
     threads : of torch; 0: one for embedded models, torch's own choice for others.
     force : compute complete cells again, as a new attempt beside the old one.
+    accel_cache : folder of accelerated weights that are dear to make (calibrated ones), "auto" for
+        <outputs>/accel_cache, or "off". accel_cache_gib : its bound; the longest unused are dropped.
     cell_timeout : seconds after which a cell, or the making of an arm, counts as hung and fails; null: never.
     """
 
@@ -109,6 +112,8 @@ class Config:
     outputs: str = "outputs"
     dry_run: bool = False
     force: bool = False
+    accel_cache: str = "auto"
+    accel_cache_gib: float = 20.0
     cell_timeout: float | None = None
 
 
@@ -144,6 +149,8 @@ RANGES: dict[str, tuple[Any, str]] = {
     "efficiency.text_tokens": (lambda v: v >= 4, "at least 4"),
     "efficiency.budget_s": (lambda v: v > 0, "above 0"),
     "placement.memory_share": (lambda v: 0 < v <= 1, "above 0, at most 1"),
+    "accel_cache": (lambda v: bool(v), "auto, off, or a folder"),
+    "accel_cache_gib": (lambda v: v > 0, "above 0 GiB; accel_cache=off switches the cache off"),
     "cell_timeout": (lambda v: v is None or v > 0, "above 0 seconds, or null for no limit"),
     "threads": (lambda v: v >= 0, "0 (automatic) or more"),
     "analysis.alpha": (lambda v: 0 < v < 0.5, "above 0, below 0.5"),
@@ -177,7 +184,10 @@ def register() -> None:
 
 
 def to_config(composed: Any) -> Config:
-    """The composed DictConfig (without its hydra node) as dataclasses; ConfigError for a missing value."""
+    """The composed DictConfig (without its hydra node) as dataclasses, a user's own classes in their places.
+
+    Raises ConfigError for a missing value, and for a class that cannot be had.
+    """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
@@ -186,6 +196,7 @@ def to_config(composed: Any) -> Config:
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key or 'config'}: {str(error).splitlines()[0]}") from error
     assert isinstance(config, Config)
+    config.accel = resolved(config.accel, accelerators.families())
     return config
 
 

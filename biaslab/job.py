@@ -104,6 +104,7 @@ class Workbench:
 
     def accelerated(self, plan: JobPlan) -> LoadedModel:
         """A model with the plan's stack applied; the untouched one stays where memory allows."""
+        from biaslab.accel.cache import GIB, WeightCache
         from biaslab.accel.facts import weight_bytes
         from biaslab.accel.stack import apply_stack
         from biaslab.models.loading import free_memory
@@ -114,7 +115,9 @@ class Workbench:
             model = dataclasses.replace(model, module=copy.deepcopy(model.module), facts=[])
         else:
             self._model = self._key = self._reference = None
-        return apply_stack(model, plan.accels)
+        if (folder := plan.accel_cache) is None or plan.placement.dispatched:
+            return apply_stack(model, plan.accels)
+        return WeightCache(folder, plan.config.accel_cache_gib * GIB).apply(model, plan.accels)
 
 
 def run_job(

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from biaslab.accel.base import Accelerator
+from biaslab.accel.custom import Custom
 from biaslab.accel.stack import label
 from biaslab.cell import CellSpec, cell_spec, select
 from biaslab.config import LABEL, Config, ModelConfig
@@ -48,6 +49,14 @@ class JobPlan:
     def results(self) -> Path:
         """The results folder the job writes to."""
         return Path(self.config.outputs) / "results"
+
+    @property
+    def accel_cache(self) -> Path | None:
+        """The folder of accelerated weights, None where there shall be none."""
+        given = self.config.accel_cache
+        if given == "off":
+            return None
+        return Path(self.config.outputs) / "accel_cache" if given == "auto" else Path(given).expanduser()
 
 
 def make_plan(
@@ -95,6 +104,9 @@ def yaml_default(choice: str, accel: Accelerator) -> Accelerator:
     loader: Any = GlobalHydra.instance().config_loader()
     found = loader.repository.load_config(f"accel/{choice}")
     values = OmegaConf.create({}) if found is None else found.config
+    if "target" in values:  # a user's own class, named in a file
+        named: Any = OmegaConf.to_container(values)
+        return Custom(named["target"], named.get("params")).accelerator()
     merged = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(type(accel)), values))
     assert isinstance(merged, Accelerator)
     return merged

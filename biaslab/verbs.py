@@ -1,4 +1,5 @@
-"""The verbs of `python -m biaslab`: `list`, `status` and `retry` of a sweep, `data` files of the benchmarks.
+"""The verbs of `python -m biaslab`: `list`, `status` and `retry` of a sweep, `data` files of the benchmarks,
+`cache` of accelerated weights.
 
 Each returns an exit code.
 """
@@ -160,6 +161,13 @@ def track(argv: Sequence[str]) -> int:
     return run(argv)
 
 
+def cache(argv: Sequence[str]) -> int:
+    """List the cache of accelerated weights, or drop the longest unused of it."""
+    from biaslab.weights import main as run
+
+    return run(argv)
+
+
 def sparseml(argv: Sequence[str]) -> int:
     """Build SparseML's own environment (`setup`), or try it (`check`)."""
     from biaslab.accel.engines import sparseml as engine
@@ -181,4 +189,5 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "data": data,
     "track": track,
     "sparseml": sparseml,
+    "cache": cache,
 }

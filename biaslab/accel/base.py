@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+import hashlib
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar
 
 from biaslab.libraries import missing
@@ -19,6 +23,7 @@ class Accelerator(ABC):
     kind : "baseline", "pruner", "quantizer", "cache" or "placebo"; decides which stacks make sense.
     requires : modules it imports when it is applied; `extra` of biaslab installs them.
     needs_gpu : what it does that only a GPU can; empty where a CPU will do.
+    restorable : it is dear, and the weights it leaves can be put back bit by bit from the cache of weights.
     rescales : it moves scale between weights and the norms and biases before them.
     """
 
@@ -29,6 +34,7 @@ class Accelerator(ABC):
     extra: ClassVar[str] = "quantizers"
     needs_gpu: ClassVar[str] = ""
     rescales: ClassVar[bool] = False
+    restorable: ClassVar[bool] = False
 
     def check(self) -> str | None:
         """The first field value that is out of range, as "field=value: what is allowed", or None."""
@@ -39,6 +45,20 @@ class Accelerator(ABC):
         if self.needs_gpu and device != "cuda":
             return f"{self.needs_gpu} needs a GPU, and this device is {device}"
         return missing(self.requires, self.extra)
+
+    def identity(self, model: ModelInfo) -> Mapping[str, Any]:
+        """What a cell's key hashes of this step: family, fields, and what they stand for outside the config.
+
+        That is the calibration text (by content or commit), and the source of a class that is not biaslab's.
+        Raises ConfigError if the text cannot be read, or a commit not be found out. No torch.
+        """
+        values: dict[str, Any] = {"family": self.family, **dataclasses.asdict(self)}
+        if (calibration := getattr(self, "calibration", None)) is not None:
+            values["calibration_text"] = calibration.fingerprint(model)
+        if not type(self).__module__.startswith("biaslab."):
+            source = inspect.getsourcefile(type(self))
+            values["code"] = hashlib.sha256(Path(source).read_bytes()).hexdigest() if source else ""
+        return values
 
     def load_kwargs(self) -> Mapping[str, Any]:
         """Arguments merged into from_pretrained, for libraries that quantize while loading."""

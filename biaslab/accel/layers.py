@@ -152,6 +152,5 @@ def _untouchable(module: nn.Module) -> set[Any]:
 
 
 def _linear_size(module: nn.Module) -> int:
-    from torch import nn
-
-    return sum(m.weight.numel() for m in module.modules() if isinstance(m, nn.Linear))
+    layers: list[Any] = [m for m in module.modules() if is_linear(m)]
+    return sum(int(layer.in_features) * int(layer.out_features) for layer in layers)

@@ -36,6 +36,7 @@ class SparseGpt(CalibratedPruner):
     damping: float = 0.01
 
     family: ClassVar[str] = "sparsegpt"
+    restorable: ClassVar[bool] = True
     method: ClassVar[str] = "SparseGPT, blocks of columns with weight updates, sequential"
     summary: ClassVar[str] = "SparseGPT pruning with weight updates (native, calibrated)"
     patterns: ClassVar[tuple[str, ...]] = ("block", "row")

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from biaslab.accel.base import Accelerator
+from biaslab.errors import CellFailed
 from biaslab.models.base import LoadedModel
 
 #: Fields that make replicates of one accelerator, not another accelerator: they stay out of its label.
@@ -39,8 +40,19 @@ def check_stack(accels: Mapping[str, Accelerator]) -> str | None:
 def apply_stack(model: LoadedModel, accels: Mapping[str, Accelerator]) -> LoadedModel:
     """`model` with every accelerator applied in order (in place); one Fact a step."""
     for name, accel in accels.items():
-        model = accel.apply(model, name)
+        model = applied(model, accel, name)
     return model
+
+
+def applied(model: LoadedModel, accel: Accelerator, name: str) -> LoadedModel:
+    """One step; CellFailed if it gives back no model or no Fact of what it did (a user's own class may not)."""
+    n_facts = len(model.facts)
+    done = accel.apply(model, name)
+    if accel.kind == "baseline":
+        return done
+    if not isinstance(done, LoadedModel) or len(done.facts) != n_facts + 1:
+        raise CellFailed(f"{name}: apply must return the LoadedModel with one Fact of this step added")
+    return done
 
 
 def label(accels: Mapping[str, Accelerator], defaults: Mapping[str, Accelerator]) -> str:

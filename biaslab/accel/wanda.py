@@ -21,6 +21,7 @@ class Wanda(CalibratedPruner):
     """
 
     family: ClassVar[str] = "wanda"
+    restorable: ClassVar[bool] = True
     method: ClassVar[str] = "Wanda, |W| x ||X||_2, sequential"
     summary: ClassVar[str] = "Wanda pruning by |weight| x input norm (native, calibrated)"
     modifier: ClassVar[str] = "WandaPruningModifier"

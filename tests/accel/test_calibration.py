@@ -1,11 +1,13 @@
 from __future__ import annotations
 
 import hashlib
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from biaslab.accel.calibration import Calibration, calibration_ids, source_lines
+from biaslab.accel.calibration import HUB_TEXTS, Calibration, calibration_ids, source_lines
 from biaslab.efficiency import held_out_texts
 from biaslab.errors import ConfigError
 from biaslab.models.base import Planted
@@ -106,7 +108,7 @@ def test_a_source_too_short_or_unreadable_gets_one_line(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"source": ""}, "calibration.source=: embedded, or the path"),
+        ({"source": ""}, "calibration.source=: embedded, the path of a text file, or hub:"),
         ({"samples": 0}, "calibration.samples=0: 1 to 100000"),
         ({"length": 1}, "calibration.length=1: 2 to 1000000"),
         ({"seed": -1}, "calibration.seed=-1: 0 to 2147483647"),
@@ -116,3 +118,66 @@ def test_values_out_of_range_get_words(fields: dict[str, int], words: str) -> No
     got = Calibration(**fields).check()
     assert got is not None
     assert got.startswith(words)
+
+
+def test_the_text_itself_is_the_fingerprint(tmp_path: Path) -> None:
+    info = tiny.make("llama").info
+    path = tmp_path / "mine.txt"
+    path.write_text("one\n\ntwo\n", encoding="utf-8")
+    mine = Calibration(source=str(path))
+    before = mine.fingerprint(info)
+    assert before == "sha256:" + hashlib.sha256(b"one\ntwo").hexdigest()
+    path.write_text("one\ntoo\n", encoding="utf-8")
+    assert mine.fingerprint(info) != before
+    planted = tiny.make("llama", planted=Planted(1.0)).info
+    assert Calibration().fingerprint(info) != Calibration().fingerprint(planted)
+    assert Calibration(seed=1).fingerprint(info) == Calibration().fingerprint(info)
+    with pytest.raises(ConfigError, match="No such file"):
+        Calibration(source="/nowhere/x.txt").fingerprint(info)
+
+
+SHA = "a" * 40
+
+
+Asked = list[tuple[tuple[str, ...], dict[str, object]]]
+
+
+def hub(monkeypatch: pytest.MonkeyPatch, rows: list[dict[str, object]]) -> Asked:
+    """A stand-in for the hub's library, which needs a network: what it is asked, and what it answers."""
+    asked: Asked = []
+
+    def load_dataset(*args: str, **kwargs: object) -> list[dict[str, object]]:
+        asked.append((args, kwargs))
+        return rows
+
+    monkeypatch.setitem(sys.modules, "datasets", SimpleNamespace(load_dataset=load_dataset))
+    monkeypatch.setattr("biaslab.libraries.find_spec", lambda name: name)
+    return asked
+
+
+def test_a_hub_data_set_is_streamed_from_its_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = hub(monkeypatch, [{"body": f"line {i} of the data set\n\nand more of it"} for i in range(3000)])
+    mine = Calibration(source="hub:owner/texts", subset="en", split="test", column="body", revision=SHA, samples=8)
+    assert mine.check() is None
+    model = tiny.make("llama")
+    assert mine.fingerprint(model.info) == f"hub:owner/texts@{SHA}"
+    assert asked == [], "a plan fetches nothing"
+    got = calibration_ids(model, mine)
+    assert asked == [(("owner/texts", "en"), {"split": "test", "revision": SHA, "streaming": True})]
+    rows = [model.tokenizer.decode(row, skip_special_tokens=True) for row in got.ids]
+    assert all(row.startswith(("line ", "and more")) for row in rows)
+    assert len(source_lines(model.info, mine)) == 2 * HUB_TEXTS
+    assert got.facts["source"] == "hub:owner/texts"
+
+
+def test_a_hub_data_set_that_cannot_be_had_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = tiny.make("llama")
+    with pytest.raises(ConfigError, match=r"hub:owner/texts: its revision 'main' cannot be looked up \(.*\); give"):
+        Calibration(source="hub:owner/texts").fingerprint(model.info)  # the tests are offline
+    hub(monkeypatch, [{"text": 1}])
+    with pytest.raises(ConfigError, match=r"calibration.column=text: hub:owner/texts has no such column of texts"):
+        calibration_ids(model, Calibration(source="hub:owner/texts", revision=SHA))
+    monkeypatch.setattr("biaslab.libraries.find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match=r"datasets is not installed: pip install 'biaslab\[quantizers\]'"):
+        calibration_ids(model, Calibration(source="hub:owner/texts", revision=SHA))
+    assert Calibration(source="hub:texts").check() == "calibration.source=hub:texts: write hub:owner/name"

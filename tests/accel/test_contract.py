@@ -43,7 +43,7 @@ def runnable() -> list[Any]:
     ]
 
 
-KINDS = ("baseline", "pruner", "quantizer", "cache", "placebo")
+KINDS = ("baseline", "pruner", "quantizer", "cache", "placebo", "custom", "checkpoint")
 MODELS = [(architecture, tied) for architecture in tiny.ARCHITECTURES for tied in (False, True)]
 
 
@@ -104,7 +104,7 @@ def test_choice_is_packaged_under_its_own_name(choice: str) -> None:
     text = (CONF / "accel" / f"{choice}.yaml").read_text()
     assert text.splitlines()[0] == f"# @package accel.{choice}"
     assert family_of(choice).family in FAMILIES
-    assert from_yaml(choice).check() is None
+    assert quick(from_yaml(choice)).check() is None
 
 
 def ready(choice: str, model: Any) -> Accelerator:
@@ -124,7 +124,7 @@ def ready(choice: str, model: Any) -> Accelerator:
 def test_an_absent_library_is_named_with_the_line_that_installs_it(
     choice: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    accel = from_yaml(choice)
+    accel = quick(from_yaml(choice))
     monkeypatch.setattr("biaslab.libraries.find_spec", lambda name: None)
     reason = accel.unsupported(tiny.make("llama").info, "cuda" if accel.needs_gpu else "cpu")
     if accel.requires:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -28,6 +29,15 @@ class PackedLinear(nn.Module):
         self.register_buffer("scale", scale.detach().clone())
         self.register_buffer("zero", None if zero is None else zero.detach().to(torch.int8).clone())
         self.bias = None if bias is None else nn.Parameter(bias.detach().clone(), requires_grad=False)
+
+    @classmethod
+    def restored(cls, parts: Mapping[str, Tensor | None], in_features: int, bits: int) -> PackedLinear:
+        """A layer from its tensors W_q, scale, zero and bias, as another one held them."""
+        packed, scale = parts["W_q"], parts["scale"]
+        assert packed is not None
+        assert scale is not None
+        codes = _unpack(packed, bits, in_features).to(torch.int16) - 2 ** (bits - 1)
+        return cls(codes, scale, parts["zero"], parts["bias"], bits)
 
     @property
     def meta(self) -> dict[str, Any]:
