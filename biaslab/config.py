@@ -49,12 +49,14 @@ class EngineConfig:
     """How requests are batched; none of it changes an answer (placebo_batch measures by how much it does).
 
     batch_tokens : tokens of one forward, padding included. max_batch : sequences of one forward.
+    way : "auto" scores the fastest way that is exact for the model; "padded" and "alone" are slower.
     """
 
     name: str = "batched"
     batch_tokens: int = 4096
     max_batch: int = 64
     padding_side: str = "right"
+    way: str = "auto"
 
 
 @dataclass
@@ -121,6 +123,7 @@ CHOICES = {
     "model.source": ("embedded", "local", "hub"),
     "engine.name": ("batched",),
     "engine.padding_side": ("left", "right"),
+    "engine.way": ("auto", "padded", "alone"),
     "tracker.name": ("auto", "wandb", "none"),
     "tracker.mode": ("auto", "online", "offline"),
     "decoding.mode": ("greedy", "sampled"),

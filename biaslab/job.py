@@ -218,6 +218,7 @@ class _Job:
             result = cells.compute(spec, config, arm.model, self.engine, self.reporter.advance, chunks)
         content = self._describe(spec, arm, started)
         content |= {"metrics": result.metrics, "coverage": result.coverage}
+        content["environment"]["scored"] = arm.model.asked  # packed, padded or alone
         content["timings"] = {**arm.timings, **result.timings}
         content["finished"] = _now()
         folder = self.store.write(spec.ref, result.records, content, attempt=attempt)
@@ -406,7 +407,7 @@ def _engine(plan: JobPlan) -> Engine:
     from biaslab.engine.core import Engine
 
     settings = plan.config.engine
-    return Engine(settings.batch_tokens, settings.max_batch, settings.padding_side)
+    return Engine(settings.batch_tokens, settings.max_batch, settings.padding_side, settings.way)
 
 
 def _kernel(arm: Arm | None) -> str | None:

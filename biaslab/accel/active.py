@@ -71,7 +71,7 @@ def generated_logits(model: LoadedModel, prompts: Sequence[str] = PROMPTS) -> to
         with torch.inference_mode():
             for part in (ids[:split], *([token] for token in ids[split:])):
                 given = torch.tensor([part], device=model.device)
-                output = call(model, input_ids=given, past_key_values=cache, use_cache=True)
+                output = call(model.module, input_ids=given, past_key_values=cache, use_cache=True)
                 cache = output.past_key_values
         logits.append(output.logits[0, -1].float().cpu())
     return torch.stack(logits)

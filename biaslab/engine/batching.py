@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -31,32 +32,49 @@ class Limits:
 
 
 def run_batches(
-    lengths: Sequence[int],
+    waiting: Sequence[int],
     limits: Limits,
+    take: Callable[[Sequence[int], Limits], tuple[int, int]],
     forward: Callable[[list[int]], None],
     on_done: Callable[[list[int]], None],
 ) -> None:
-    """Call `forward` on indices of rows of like length, longest first: memory runs out early or never.
+    """Call `forward` on one batch after another of the indices `waiting`, in their order.
 
-    When memory runs out, the token budget is halved for this batch and for those to come.
+    take : of what still waits, how many of the first make one batch within the limits, and its tokens.
+    When memory runs out, the token budget becomes half of what did not fit, for this batch and those to come.
     Raises CellFailed if a single row does not fit.
     """
-    waiting = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-    budget = limits.batch_tokens
-    while waiting:
-        width = lengths[waiting[0]]
-        batch = waiting[: Limits(budget, limits.max_batch, limits.side).rows(width)]
+    rest = list(waiting)
+    while rest:
+        n, n_tokens = take(rest, limits)
+        batch = rest[:n]
         shortage = _try(forward, batch)
         if shortage is None:
             on_done(batch)
-            waiting = waiting[len(batch) :]
-        elif len(batch) == 1:
+            rest = rest[n:]
+        elif n == 1:
             raise CellFailed(
-                f"out of memory on a single sequence of {width} tokens ({shortage}); use a smaller dtype, a "
+                f"out of memory on a single sequence of {n_tokens} tokens ({shortage}); use a smaller dtype, a "
                 "stronger accelerator or a larger device"
             )
         else:
-            budget = len(batch) // 2 * max(1, width)
+            limits = dataclasses.replace(limits, batch_tokens=max(1, n_tokens // 2))
+
+
+def longest_first(lengths: Sequence[int]) -> list[int]:
+    """Indices by length, longest first: rows of like length stand together, memory runs out early or never."""
+    return sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+
+
+def take_padded(lengths: Sequence[int]) -> Callable[[Sequence[int], Limits], tuple[int, int]]:
+    """How many rows of `lengths`, longest first, make one padded batch, and its tokens with padding."""
+
+    def take(waiting: Sequence[int], limits: Limits) -> tuple[int, int]:
+        width = lengths[waiting[0]]
+        n = min(len(waiting), limits.rows(width))
+        return n, n * width
+
+    return take
 
 
 def _try(forward: Callable[[list[int]], None], batch: list[int]) -> str | None:
@@ -117,7 +135,7 @@ def forward_logits(
         cache = {"past_key_values": model.cache_factory()}
     wanted = torch.tensor(columns, dtype=torch.long, device=model.device)
     logits = call(
-        model,
+        model.module,
         input_ids=ids,
         attention_mask=mask,
         position_ids=positions,
@@ -141,7 +159,7 @@ def read_by_token(
     wanted, found = set(columns), {}
     for t in range(ids.shape[1]):
         logits = call(
-            model,
+            model.module,
             input_ids=ids[:, t : t + 1],
             attention_mask=mask[:, : t + 1],
             position_ids=positions[:, t : t + 1],
@@ -153,12 +171,12 @@ def read_by_token(
     return [found[column] for column in columns]
 
 
-def call(model: LoadedModel, **arguments: Any) -> Any:
+def call(module: Any, **arguments: Any) -> Any:
     """One forward, without the arguments that this architecture has no name for."""
-    known = inspect.signature(model.module.forward).parameters
+    known = inspect.signature(module.forward).parameters
     if not any(p.kind is inspect.Parameter.VAR_KEYWORD for p in known.values()):
         arguments = {name: value for name, value in arguments.items() if name in known}
-    return model.module(**arguments)
+    return module(**arguments)
 
 
 def pad_id(model: LoadedModel) -> int:

@@ -22,6 +22,8 @@ from biaslab.engine.scoring import Array, score_sequences
 from biaslab.models.base import BY_TOKEN, LoadedModel
 
 Progress = Callable[[int], None]
+#: What may be asked for; packed cannot be forced on a model that it does not suit.
+WAYS = ("auto", "padded", "alone")
 
 
 @dataclass(frozen=True)
@@ -30,13 +32,18 @@ class Engine:
 
     batch_tokens : tokens of one forward, padding included (one row may exceed it). max_batch : its rows.
     padding_side : "right" or "left", of scoring; generation always pads on the left.
+    way : "auto" scores the fastest way that is exact for the model (see biaslab.engine.ways); "padded" in
+        padded batches; "alone" one row at a time.
     """
 
     batch_tokens: int = 4096
     max_batch: int = 64
     padding_side: str = "right"
+    way: str = "auto"
 
     def __post_init__(self) -> None:
+        if self.way not in WAYS:
+            raise ValueError(f"way={self.way!r}: choose {', '.join(WAYS)}")
         if self.padding_side not in ("left", "right"):
             raise ValueError(f"padding_side={self.padding_side!r}: choose left or right")
         if self.batch_tokens < 1 or self.max_batch < 1:
@@ -68,7 +75,7 @@ class Engine:
         scored = [i for i, r in enumerate(requests) if not isinstance(r, Generate)]
         written = [i for i, r in enumerate(requests) if isinstance(r, Generate)]
         with torch.inference_mode():
-            answers = _score(model, renderer, [requests[i] for i in scored], limits, on_progress)
+            answers = _score(model, renderer, [requests[i] for i in scored], limits, self.way, on_progress)
             texts = generate(
                 model,
                 renderer,
@@ -96,13 +103,14 @@ def _score(
     renderer: Renderer,
     requests: Sequence[Request],
     limits: Limits,
+    way: str,
     on_progress: Progress | None,
 ) -> list[Response]:
     """Answers to log-likelihood and choice requests; equal requests are answered once."""
     groups = {request: _spans(renderer, request) for request in dict.fromkeys(requests)}
     flat = [span for group in groups.values() for span in group]
     progress = _Share(on_progress, len(flat), len(requests))
-    scores = iter(score_sequences(model, flat, limits, progress.add))
+    scores = iter(score_sequences(model, flat, limits, progress.add, way))
     answers = {
         request: _answer(model, renderer, request, group, [next(scores) for _ in group])
         for request, group in groups.items()

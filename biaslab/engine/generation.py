@@ -14,7 +14,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from biaslab.engine.batching import Ids, Limits, broken, call, pad, pad_id, read_by_token, run_batches
+from biaslab.engine.batching import (
+    Ids,
+    Limits,
+    broken,
+    call,
+    longest_first,
+    pad,
+    pad_id,
+    read_by_token,
+    run_batches,
+    take_padded,
+)
 from biaslab.engine.prompts import EmptyRequest, Renderer
 from biaslab.engine.requests import Decoding, Generate, GenerateResponse
 from biaslab.models.base import BY_TOKEN, LoadedModel
@@ -77,7 +88,8 @@ def generate(
 
     if on_done is not None and len(fitting) < len(writings):
         on_done(len(writings) - len(fitting))
-    run_batches([lengths[i] for i in fitting], limits, forward, done)
+    widths = [lengths[i] for i in fitting]
+    run_batches(longest_first(widths), limits, take_padded(widths), forward, done)
     return [_response(model, writing) for writing in writings]
 
 
@@ -117,7 +129,7 @@ def _decode(model: LoadedModel, writings: Sequence[_Writing], decoding: Decoding
         ids, positions = ids[:, -1:], positions[:, -1:]
     while active:
         output = call(
-            model,
+            model.module,
             input_ids=ids,
             attention_mask=mask,
             position_ids=positions,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from biaslab.engine.batching import Ids
 from biaslab.engine.requests import Prompt
@@ -13,6 +14,9 @@ from biaslab.errors import CellFailed
 
 #: Templates that write today's date would change the prompt from day to day; they get this one.
 TODAY = datetime(2024, 7, 26)
+
+#: Texts that a tokenizer has encoded: every arm of a model asks the same.
+_MEMOS: WeakKeyDictionary[Any, dict[tuple[str, bool], Ids]] = WeakKeyDictionary()
 
 
 class EmptyRequest(CellFailed, ValueError):
@@ -52,7 +56,7 @@ class Renderer:
             raise CellFailed("prompt.chat=true: this model's tokenizer has no chat template; use prompt.chat=false")
         self.tokenizer, self.chat, self.system = tokenizer, chat, system
         self.bos = _start(tokenizer)
-        self._memo: dict[tuple[str, bool], Ids] = {}
+        self._memo = _MEMOS.setdefault(tokenizer, {})
 
     def span(self, prompt: Prompt, continuation: str) -> Span:
         """The tokens of prompt and continuation, encoded together, and from where on they are scored.

@@ -1,7 +1,12 @@
-"""log p of given tokens: log-likelihood and choice requests, both as spans of token ids."""
+"""log p of given tokens: log-likelihood and choice requests, both as spans of token ids.
+
+Three ways to ask, and the fastest that gives a model's own numbers is taken: rows in packs that share their
+beginnings (`packed`), rows in padded batches (`padded`), one row at a time (`alone`). See biaslab.engine.ways.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -9,7 +14,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from biaslab.engine.batching import Ids, Limits, broken, forward_logits, run_batches
+from biaslab.engine.batching import Ids, Limits, broken, forward_logits, longest_first, run_batches, take_padded
+from biaslab.engine.packing import make_pack, take_packed
 from biaslab.engine.prompts import Span
 from biaslab.models.base import LoadedModel
 
@@ -19,10 +25,11 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 #: Rows of logits turned to float32 at once: bounds the extra memory with a large vocabulary.
 N_ROWS_AT_ONCE = 1024
+PACKED, PADDED, ALONE, AUTO = "packed", "padded", "alone", "auto"
 
 
 @dataclass(frozen=True)
-class _Row:
+class Row:
     """One row of a forward, and the indices of the spans whose input it begins with."""
 
     ids: Ids
@@ -30,21 +37,30 @@ class _Row:
 
 
 def score_sequences(
-    model: LoadedModel, spans: Sequence[Span], limits: Limits, on_done: Callable[[int], None] | None = None
+    model: LoadedModel,
+    spans: Sequence[Span],
+    limits: Limits,
+    on_done: Callable[[int], None] | None = None,
+    way: str = AUTO,
 ) -> list[Array | None]:
     """Natural log p (float64) of every scored token of each span; None if it exceeds the context window.
 
     A span's last token is only ever a target, so its input is one token shorter, and it is the input that
     must fit the window. Equal inputs are run once, and one that begins another rides on that one's row.
     on_done : called with the number of spans answered since the last call, in all len(spans).
-    Raises CellFailed for NaN or infinite logits.
+    way : "padded" or "alone" forbid the faster ones; "auto" finds the fastest that is exact.
+    `model.asked` says afterwards which way was taken. Raises CellFailed for NaN or infinite logits.
     """
+    from biaslab.engine.onednn import quick_products
+    from biaslab.engine.ways import choose_way
+
     fitting = [i for i, span in enumerate(spans) if len(span.ids) - 1 <= model.context_length]
-    rows = _rows(spans, fitting)
+    rows = rows_of(spans, fitting)
     answers: list[Array | None] = [None] * len(spans)
+    way = model.asked = choose_way(model, rows, spans, limits) if way == AUTO else way
 
     def forward(batch: list[int]) -> None:
-        for i, values in _score_batch(model, [rows[b] for b in batch], spans, limits.side):
+        for i, values in score_rows(model, [rows[b] for b in batch], spans, limits, way):
             answers[i] = values
 
     def done(batch: list[int]) -> None:
@@ -53,12 +69,19 @@ def score_sequences(
 
     if on_done is not None and len(fitting) < len(spans):
         on_done(len(spans) - len(fitting))
-    run_batches([len(row.ids) for row in rows], limits, forward, done)
+    ids = [row.ids for row in rows]
+    with quick_products(model, sum(map(len, ids))):
+        if way == PACKED:
+            run_batches(range(len(ids)), limits, take_packed(ids), forward, done)
+        else:
+            lengths = [len(row) for row in ids]
+            one = dataclasses.replace(limits, max_batch=1) if way == ALONE else limits
+            run_batches(longest_first(lengths), one, take_padded(lengths), forward, done)
     return answers
 
 
-def _rows(spans: Sequence[Span], indices: Sequence[int]) -> list[_Row]:
-    """Rows that cover the inputs of all spans; of inputs that begin one another, the longest is run."""
+def rows_of(spans: Sequence[Span], indices: Sequence[int]) -> list[Row]:
+    """Rows in lexicographic order that cover the inputs of all spans; of inputs that begin one another, the longest."""
     riders: dict[Ids, list[int]] = {}
     # In this order whatever extends an input stands right before it, its own extensions before that.
     for i in sorted(indices, key=lambda i: spans[i].ids[:-1], reverse=True):
@@ -66,13 +89,44 @@ def _rows(spans: Sequence[Span], indices: Sequence[int]) -> list[_Row]:
         last = next(reversed(riders), None)
         host = last if last is not None and last[: len(ids)] == ids else ids
         riders.setdefault(host, []).append(i)
-    return [_Row(ids, tuple(sorted(mine))) for ids, mine in riders.items()]
+    return [Row(ids, tuple(sorted(mine))) for ids, mine in reversed(riders.items())]
 
 
-def _score_batch(model: LoadedModel, rows: Sequence[_Row], spans: Sequence[Span], side: str) -> list[tuple[int, Array]]:
-    """(index of a span, log p of its scored tokens) for all that ride on these rows."""
-    width = max(len(row.ids) for row in rows)
+def score_rows(
+    model: LoadedModel, rows: Sequence[Row], spans: Sequence[Span], limits: Limits, way: str
+) -> list[tuple[int, Array]]:
+    """(index of a span, log p of its scored tokens) for all that ride on these rows, in one forward.
+
+    packed : `rows` are in lexicographic order. Raises CellFailed for NaN or infinite logits.
+    """
     riders = [(k, i) for k, row in enumerate(rows) for i in row.riders]
+    score = _score_packed if way == PACKED else _score_padded
+    values = score(model, rows, riders, spans, limits.side)
+    lengths = [len(spans[i].ids) - spans[i].first for _, i in riders]
+    parts = np.split(values, np.cumsum(lengths)[:-1])
+    found = [(i, part) for (_, i), part in zip(riders, parts, strict=True)]
+    bad = sorted(i for i, part in found if not np.isfinite(part).all())
+    if bad:
+        raise broken(model, [spans[i].ids for i in bad], len(found))
+    return found
+
+
+def _score_packed(
+    model: LoadedModel, rows: Sequence[Row], riders: Sequence[tuple[int, int]], spans: Sequence[Span], _side: str
+) -> Array:
+    from biaslab.engine.packed import last_hidden, logprobs_at
+
+    pack = make_pack([row.ids for row in rows], model.device)
+    places = [
+        (pack.paths[k][p - 1], spans[i].ids[p]) for k, i in riders for p in range(spans[i].first, len(spans[i].ids))
+    ]
+    return _to_numpy(logprobs_at(model, last_hidden(model, pack), places))
+
+
+def _score_padded(
+    model: LoadedModel, rows: Sequence[Row], riders: Sequence[tuple[int, int]], spans: Sequence[Span], side: str
+) -> Array:
+    width = max(len(row.ids) for row in rows)
     places: list[tuple[int, int]] = []  # the (row, column) whose logits predict each scored token
     tokens: list[int] = []
     for k, i in riders:
@@ -82,14 +136,7 @@ def _score_batch(model: LoadedModel, rows: Sequence[_Row], spans: Sequence[Span]
     columns = sorted({column for _, column in places})
     logits = forward_logits(model, [row.ids for row in rows], side, columns)
     at = {column: j for j, column in enumerate(columns)}
-    values = _logprobs(logits, [(k, at[column]) for k, column in places], tokens)
-    lengths = [len(spans[i].ids) - spans[i].first for _, i in riders]
-    parts = np.split(values, np.cumsum(lengths)[:-1])
-    found = [(i, part) for (_, i), part in zip(riders, parts, strict=True)]
-    bad = sorted(i for i, part in found if not np.isfinite(part).all())
-    if bad:
-        raise broken(model, [spans[i].ids for i in bad], len(found))
-    return found
+    return _logprobs(logits, [(k, at[column]) for k, column in places], tokens)
 
 
 def _logprobs(logits: torch.Tensor, places: Sequence[tuple[int, int]], tokens: Sequence[int]) -> Array:
@@ -105,5 +152,9 @@ def _logprobs(logits: torch.Tensor, places: Sequence[tuple[int, int]], tokens: S
     of = torch.tensor([numbers[place] for place in places], dtype=torch.long, device=device)
     targets = torch.tensor(tokens, dtype=torch.long, device=device)
     picked = logits[needed[of, 0], needed[of, 1], targets].float()
-    values: Array = (picked - normalisers[of]).cpu().numpy().astype(np.float64)
-    return values
+    return _to_numpy(picked - normalisers[of])
+
+
+def _to_numpy(values: torch.Tensor) -> Array:
+    found: Array = values.cpu().numpy().astype(np.float64)
+    return found

@@ -67,6 +67,7 @@ class LoadedModel:
     cache_factory : makes the KV cache of one forward; None means the model's own.
     cache_use : how the engine reads that cache: WHOLE, BY_TOKEN or GENERATED_ONLY.
     max_batch, batch_tokens : an accelerator's wish that overrides the engine's batching (placebo_batch).
+    asked : how the engine last scored: "packed", "padded" or "alone"; "" before it did.
     """
 
     module: PreTrainedModel
@@ -79,6 +80,7 @@ class LoadedModel:
     cache_use: str = WHOLE
     max_batch: int | None = None
     batch_tokens: int | None = None
+    asked: str = ""
 
     @property
     def context_length(self) -> int:

@@ -82,7 +82,8 @@ def test_all_tokens_as_options_leave_no_mass_outside(make_model: MakeModel, kind
     halves = (Option("even", tuple(words[::2])), Option("odd", tuple(words[1::2])))
     (response,) = Engine().run(model, [Choice(Prompt("A man", bare=True), halves)], decoding=Decoding())
     total = sum(math.exp(value) for value in response.logprobs)
-    assert total == pytest.approx(1 - response.mass_outside, abs=1e-9)
+    # The whole vocabulary sums to 1 within float32's rounding, and the mass outside is never below 0.
+    assert total == pytest.approx(1 - response.mass_outside, abs=5e-7)
     singles = [LogLikelihood(Prompt("A man", bare=True), word) for word in words]
     parts = Engine(max_batch=5).run(model, singles, decoding=Decoding())
     assert sum(math.exp(part.logprob_sum) for part in parts) == pytest.approx(total, abs=1e-5)

@@ -27,7 +27,7 @@ from biaslab.engine.requests import (
     Request,
     Response,
 )
-from biaslab.engine.scoring import _rows
+from biaslab.engine.scoring import rows_of as _rows
 from biaslab.errors import CellFailed
 from biaslab.models import embedded
 from biaslab.models.base import LoadedModel
@@ -49,6 +49,10 @@ LONG = (Option("truth", (" Yes, it is true.", " true")), Option("doubt", (" I do
 
 def run(model: LoadedModel, requests: Sequence[Request], engine: Engine | None = None, **more: Any) -> list[Any]:
     return (engine or Engine()).run(model, requests, decoding=Decoding(), **more)
+
+
+#: Counts of forwards are those of the work alone, without the trial of which way is exact.
+PADDED = Engine(way="padded")
 
 
 def sentence(text: str) -> LogLikelihood:
@@ -198,7 +202,7 @@ def test_equal_inputs_and_inputs_that_begin_another_are_run_once(make_model: Mak
         LogLikelihood(context, " yes"),
         LogLikelihood(context, " yes, it is true"),
     ]
-    run(model, one_token)
+    run(model, one_token, PADDED)
     inputs = {tuple(plain.encode(model, context.user, text)[0][:-1]) for text in (" yes, it is true", " Yes", "yes")}
     assert len(module.shapes) == 1
     assert module.shapes[0][0] <= len(inputs)

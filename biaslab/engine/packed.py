@@ -1,0 +1,132 @@
+"""Forwards over packs: the model's own modules do the work, only what attends to what is ours.
+
+Quantized, pruned and wrapped layers keep their forward. Attention goes through transformers' interface, which
+every model written against it calls by name; the head is applied to the places that are asked for, in chunks,
+so that logits of a whole batch never exist. Whether a model can be asked this way is tried, not assumed: see
+biaslab.engine.route.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from biaslab.engine.batching import call
+from biaslab.engine.packing import Group, Pack
+from biaslab.models.base import LoadedModel
+
+if TYPE_CHECKING:
+    import torch
+
+ATTENTION = "biaslab_paths"
+#: Rows of logits at once: they stay in the processor's cache, and memory stays flat with any vocabulary.
+ROWS_PER_HEAD = 256
+
+#: The pack of the forward that is running. Not an argument: not every architecture hands arguments down.
+_running: list[Pack] = []
+
+
+def last_hidden(model: LoadedModel, pack: Pack) -> torch.Tensor:
+    """Last hidden state (n, hidden) of every token of a pack."""
+    with _attending(model.module, pack):
+        body = model.module.base_model
+        output = call(
+            body, input_ids=pack.tokens[None], position_ids=pack.positions[None], use_cache=False,
+            attention_mask=None,
+        )  # fmt: skip
+    hidden: torch.Tensor = output.last_hidden_state[0]
+    return hidden
+
+
+def logprobs_at(model: LoadedModel, hidden: torch.Tensor, places: Sequence[tuple[int, int]]) -> torch.Tensor:
+    """Natural log p, float32, of `token` after `place` for each (place, token); softmax in float32."""
+    import torch
+
+    numbers = {place: j for j, place in enumerate(dict.fromkeys(place for place, _ in places))}
+    needed = torch.tensor(list(numbers), dtype=torch.long, device=hidden.device)
+    of = torch.tensor([numbers[place] for place, _ in places], dtype=torch.long, device=hidden.device)
+    targets = torch.tensor([token for _, token in places], dtype=torch.long, device=hidden.device)
+    order = torch.argsort(of, stable=True)
+    head, found = model.module.get_output_embeddings(), []
+    bounds = torch.searchsorted(
+        of[order], torch.arange(0, len(needed) + ROWS_PER_HEAD, ROWS_PER_HEAD, device=of.device)
+    )
+    for j, start in enumerate(range(0, len(needed), ROWS_PER_HEAD)):
+        logits = head(hidden[needed[start : start + ROWS_PER_HEAD]]).float()
+        mine = order[bounds[j] : bounds[j + 1]]
+        rows = of[mine] - start
+        picked = logits[rows, targets[mine]]
+        found.append(picked - _logsumexp(logits)[rows])
+    values = torch.empty(len(places), dtype=torch.float32, device=hidden.device)
+    values[order] = torch.cat(found)
+    return values
+
+
+def _logsumexp(logits: torch.Tensor) -> torch.Tensor:
+    """Logsumexp of each row; overwrites `logits`, where torch.logsumexp takes its size twice more."""
+    top = logits.amax(-1, keepdim=True)
+    return logits.sub_(top).exp_().sum(-1).log_().add_(top[:, 0])
+
+
+@contextmanager
+def _attending(module: Any, pack: Pack) -> Iterator[None]:
+    """Let the module attend along the pack's paths; its own attention is back afterwards."""
+    _register()
+    config = module.config
+    before = config._attn_implementation
+    _running.append(pack)
+    try:
+        config._attn_implementation = ATTENTION
+        yield
+    finally:
+        config._attn_implementation = before
+        _running.pop()
+
+
+def _register() -> None:
+    from transformers import AttentionInterface
+
+    if ATTENTION not in AttentionInterface._global_mapping:
+        AttentionInterface.register(ATTENTION, _attend)
+
+
+def _attend(
+    module: Any,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    **_more: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention of one pack. query (1, heads, n, d), key and value (1, kv heads, n, d) -> (1, n, heads, d)."""
+    import torch
+    from torch.nn.functional import scaled_dot_product_attention
+
+    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+    n, heads, size = q.shape
+    out = q.new_empty(n + 1, heads, v.shape[-1])  # padded queries read and write the row behind the last
+    q = torch.cat([q, q.new_zeros(1, heads, size)])
+    for group in _running[-1].groups:
+        gq, gk, gv = q[group.queries].transpose(1, 2), k[group.keys].transpose(1, 2), v[group.keys].transpose(1, 2)
+        found = scaled_dot_product_attention(
+            gq, gk, gv, attn_mask=_mask(group, sliding_window), scale=scaling, enable_gqa=gk.shape[1] != heads
+        )
+        out.index_copy_(0, group.queries.flatten(), found.transpose(1, 2).reshape(-1, heads, found.shape[-1]))
+    return out[:n].unsqueeze(0), None
+
+
+def _mask(group: Group, window: int | None) -> torch.Tensor:
+    """Bool (rows, 1, own, path): a token sees its path up to itself, and of a window its newest tokens."""
+    import torch
+
+    device = group.starts.device
+    own = group.starts[:, None] + torch.arange(group.queries.shape[1], device=device)
+    path = torch.arange(group.keys.shape[1], device=device)
+    mask = path[None, None, :] <= own[:, :, None]
+    if window:
+        mask &= path[None, None, :] > own[:, :, None] - window
+    return mask[:, None]

@@ -1,0 +1,86 @@
+"""Which way a model is asked, found by trying it on rows of the very work.
+
+One row at a time through the stock forward is the reference. In a pack a model fails whose attention is not
+transformers' own, or whose head does more than a product; in any batch a layer fails that looks at the whole
+of it (activation scales of a tensor, outlier columns). Such a model is asked the next exact way, and the
+record of a cell says which way it was.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+
+from biaslab.engine.batching import Limits
+from biaslab.engine.prompts import Span
+from biaslab.engine.scoring import ALONE, PACKED, PADDED, Row, score_rows
+from biaslab.errors import CellFailed
+from biaslab.models.base import GENERATED_ONLY, LoadedModel
+
+log = logging.getLogger(__name__)
+
+#: Largest difference of a token's log p from the reference that is rounding: a wrong mask differs by nats.
+#: In float32 it measures 1e-5; 16-bit types move single tokens by up to .2 with the batch alone.
+TOLERANCE = {"float32": 1e-3, "float64": 1e-6}
+HALF_TOLERANCE = 0.5
+
+
+def choose_way(model: LoadedModel, rows: Sequence[Row], spans: Sequence[Span], limits: Limits) -> str:
+    """The first of packed, padded, alone that gives the numbers of one row at a time.
+
+    A quantized KV cache is read in the batches that its accelerator allows.
+    """
+    if model.cache_factory is not None and model.cache_use != GENERATED_ONLY:
+        return PADDED
+    tried = _tried(rows, limits)
+    if not tried:
+        return PADDED
+    try:
+        wanted = {i: x for row in tried for i, x in score_rows(model, [row], spans, limits, ALONE)}
+    except (CellFailed, RuntimeError):
+        return PADDED  # broken logits or no memory: the work itself will say where
+    ways = [PACKED, PADDED] if _may_pack(model) else [PADDED]
+    for way in ways:
+        worst = _worst(model, tried, spans, limits, way, wanted)
+        if worst <= TOLERANCE.get(str(model.dtype).removeprefix("torch."), HALF_TOLERANCE):
+            return way
+        log.info("%s: %s differs by %.2g nats from one row at a time", model.info.label, way, worst)
+    return ALONE
+
+
+def _tried(rows: Sequence[Row], limits: Limits) -> list[Row]:
+    """A few rows in their order: neighbours, which share a beginning, and the longest, which shows a window.
+
+    No more than one batch may have.
+    """
+    if not rows:
+        return []
+    longest, third = max(range(len(rows)), key=lambda k: len(rows[k].ids)), len(rows) // 3
+    places = dict.fromkeys([longest, third, third + 1, 2 * third, 2 * third + 1])
+    n = limits.rows(len(rows[longest].ids))
+    return [rows[k] for k in sorted([k for k in places if k < len(rows)][:n])]
+
+
+def _may_pack(model: LoadedModel) -> bool:
+    """Whether the module has a body and a head; one that is wrapped may have neither."""
+    body, head = getattr(model.module, "base_model", None), getattr(model.module, "get_output_embeddings", None)
+    return body is not None and body is not model.module and head is not None and head() is not None
+
+
+def _worst(
+    model: LoadedModel,
+    rows: Sequence[Row],
+    spans: Sequence[Span],
+    limits: Limits,
+    way: str,
+    wanted: dict[int, np.ndarray],
+) -> float:
+    """Largest |difference| of a token's log p from `wanted`, in nats; infinite where this way fails."""
+    try:
+        found = dict(score_rows(model, rows, spans, limits, way))
+    except (CellFailed, TypeError, ValueError, AttributeError, KeyError, IndexError, RuntimeError) as error:
+        log.info("%s: %s fails (%s: %s)", model.info.label, way, type(error).__name__, error)
+        return float("inf")
+    return max(float(np.abs(found[i] - x).max()) for i, x in wanted.items())

@@ -1,0 +1,167 @@
+"""The fastest way that is exact is taken, and only that one."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from biaslab.engine.core import Engine
+from biaslab.engine.onednn import LEAST_TOKENS, quick_products
+from biaslab.engine.requests import Decoding, LogLikelihood, Prompt
+from biaslab.errors import CellFailed
+from biaslab.models.base import LoadedModel
+from tests.engine.conftest import MakeModel
+from tests.models.make import KINDS, SLIDING_WINDOW, TEXT
+
+SENTENCES = [LogLikelihood(Prompt("", bare=True), text[:n]) for text in TEXT for n in (15, 30, 45, 80)]
+
+
+def score(model: LoadedModel, way: str = "auto", **limits: Any) -> list[tuple[float, ...]]:
+    answers = Engine(way=way, **limits).run(model, SENTENCES, decoding=Decoding())
+    return [answer.token_logprobs for answer in answers]  # type: ignore[union-attr]
+
+
+def own(model: LoadedModel) -> LoadedModel:
+    """A model whose module is this test's to change."""
+    return dataclasses.replace(model, module=copy.deepcopy(model.module))
+
+
+def assert_close(a: Sequence[Sequence[float]], b: Sequence[Sequence[float]]) -> None:
+    for x, y in zip(a, b, strict=True):
+        np.testing.assert_allclose(x, y, atol=1e-4, rtol=0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_architecture_is_packed_and_gives_the_numbers_of_one_row_at_a_time(
+    make_model: MakeModel, kind: str
+) -> None:
+    model = make_model(kind)
+    alone = score(model, "alone")
+    for limits in ({}, {"batch_tokens": 40}, {"max_batch": 3}):
+        assert_close(score(model, **limits), alone)
+        assert model.asked == "packed"
+
+
+def test_rows_longer_than_a_sliding_window_are_packed_right(make_model: MakeModel) -> None:
+    model = make_model("mistral")
+    lengths = [len(model.tokenizer(s.continuation)["input_ids"]) for s in SENTENCES]
+    assert max(lengths) > 2 * SLIDING_WINDOW
+    alone = score(model, "alone")
+    assert_close(score(model), alone)
+    assert model.asked == "packed"
+
+
+def test_a_layer_that_looks_at_the_whole_batch_is_asked_one_row_at_a_time(make_model: MakeModel) -> None:
+    class PerTensor(torch.nn.Linear):
+        """Dynamic 8-bit activations with one scale for all that is in the batch."""
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            step = x.abs().max() / 7
+            return super().forward((x / step).round() * step)
+
+    model = own(make_model("llama"))
+    for layer in model.module.model.layers:
+        layer.mlp.down_proj.__class__ = PerTensor
+    found = score(model)
+    assert model.asked == "alone"
+    assert_close(found, score(model, "alone"))
+    padded = score(model, "padded")
+    assert max(np.abs(np.subtract(x, y)).max() for x, y in zip(found, padded, strict=True)) > 1e-2
+
+
+def test_a_head_that_does_more_than_a_product_is_not_packed(make_model: MakeModel) -> None:
+    model = own(make_model("llama"))
+
+    class Capped(type(model.module)):  # type: ignore[misc]
+        def forward(self, *args: Any, **arguments: Any) -> Any:
+            output = super().forward(*args, **arguments)
+            output.logits = torch.tanh(output.logits / 3) * 3
+            return output
+
+    model.module.__class__ = Capped
+    found = score(model)
+    assert model.asked == "padded"
+    assert_close(found, score(model, "alone"))
+
+
+def test_memory_that_runs_out_in_a_pack_halves_it_and_changes_no_number(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from biaslab.engine import packed
+
+    model = make_model("llama")
+    whole, inner, refused = score(model), packed.last_hidden, []
+
+    def small(model: LoadedModel, pack: Any) -> torch.Tensor:
+        if len(pack.tokens) > 75:
+            refused.append(len(pack.tokens))
+            raise torch.OutOfMemoryError("tried to allocate 3.00 GiB")
+        return inner(model, pack)
+
+    monkeypatch.setattr(packed, "last_hidden", small)
+    assert_close(score(model), whole)
+    assert model.asked == "packed"
+    assert 0 < len(refused) <= 3
+    monkeypatch.setattr(packed, "last_hidden", lambda *_: (_ for _ in ()).throw(torch.OutOfMemoryError("none left")))
+    assert_close(score(model), whole)  # no room for a pack at all: another way is found in the trial
+    assert model.asked == "padded"
+
+
+def test_a_row_without_room_fails_in_words(make_model: MakeModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    from biaslab.engine import scoring
+
+    def full(*_: Any) -> None:
+        raise torch.OutOfMemoryError("tried to allocate 3.00 GiB")
+
+    monkeypatch.setattr(scoring, "forward_logits", full)
+    with pytest.raises(CellFailed, match="out of memory on a single sequence"):
+        score(make_model("llama"), "alone")
+
+
+def test_attention_is_the_models_own_again_afterwards(make_model: MakeModel) -> None:
+    model = make_model("llama")
+    before = model.module.config._attn_implementation
+    score(model)
+    assert model.module.config._attn_implementation == before
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2", "gpt_neox"])
+def test_quick_products_change_no_weight_and_no_more_than_rounding(make_model: MakeModel, kind: str) -> None:
+    model = make_model(kind)
+    ids = torch.tensor([model.tokenizer(TEXT[0])["input_ids"]])
+    before = {name: weight.clone() for name, weight in model.module.state_dict().items()}
+    with torch.inference_mode():
+        wanted = model.module(ids).logits
+        with quick_products(model, LEAST_TOKENS):
+            layers = [m for m in model.module.modules() if type(m) is torch.nn.Linear]
+            assert any("forward" in vars(layer) for layer in layers)
+            assert all(layer.weight.numel() == 0 for layer in layers if "forward" in vars(layer))  # given up
+            found = model.module(ids).logits
+    torch.testing.assert_close(found, wanted, atol=1e-4, rtol=0)
+    assert not any("forward" in vars(layer) for layer in layers)
+    for name, weight in model.module.state_dict().items():
+        assert torch.equal(weight, before[name]), name
+    if kind == "qwen2":  # its head is its embedding, and keeps its own product
+        assert model.module.lm_head.weight is model.module.model.embed_tokens.weight
+
+
+def test_quick_products_leave_other_layers_dtypes_and_small_work_alone(make_model: MakeModel) -> None:
+    model = own(make_model("llama"))
+
+    class Wrapped(torch.nn.Linear):
+        pass
+
+    model.module.lm_head.__class__ = Wrapped
+    with quick_products(model, LEAST_TOKENS):
+        assert "forward" not in vars(model.module.lm_head)
+    with quick_products(model, LEAST_TOKENS - 1):
+        assert not any("forward" in vars(m) for m in model.module.modules())
+    half = dataclasses.replace(model, module=model.module.to(torch.bfloat16), dtype=torch.bfloat16)
+    with quick_products(half, LEAST_TOKENS):
+        assert not any("forward" in vars(m) for m in half.module.modules())
