@@ -140,6 +140,11 @@ def _check_supported(config: Config, info: ModelInfo, placement: Placement, acce
     for name, benchmark in config.benchmark.items():
         if (reason := benchmark.unsupported(info)) is not None:
             raise Unsupported(f"benchmark={name} on model={info.label}: {reason}")
+    names = list(accels)
+    for i, name in enumerate(names):
+        for later in names[i + 1 :]:
+            if (reason := accels[name].refuses(accels[later])) is not None:
+                raise Unsupported(f"accel=[{','.join(names)}]: {reason}; leave out {later}")
     for name, accel in accels.items():
         if (reason := accel.unsupported(info, device.split(":")[0])) is not None:
             raise Unsupported(f"accel={name} on model={info.label} ({device}): {reason}")

@@ -20,7 +20,8 @@ class Accelerator(ABC):
     """Base of every accelerator; subclasses are dataclasses whose fields are their config.
 
     family : name of the schema that the YAML files of conf/accel name.
-    kind : "baseline", "pruner", "quantizer", "cache" or "placebo"; decides which stacks make sense.
+    kind : "baseline", "pruner", "quantizer", "cache", "placebo" or "checkpoint" (it brings weights of its own);
+        decides which stacks make sense.
     requires : modules it imports when it is applied; `extra` of biaslab installs them.
     needs_gpu : what it does that only a GPU can; empty where a CPU will do.
     restorable : it is dear, and the weights it leaves can be put back bit by bit from the cache of weights.
@@ -45,6 +46,10 @@ class Accelerator(ABC):
         if self.needs_gpu and device != "cuda":
             return f"{self.needs_gpu} needs a GPU, and this device is {device}"
         return missing(self.requires, self.extra)
+
+    def refuses(self, later: Accelerator) -> str | None:
+        """The reason, found in files and no config, why `later` cannot follow this step in a stack, or None."""
+        return None
 
     def identity(self, model: ModelInfo) -> Mapping[str, Any]:
         """What a cell's key hashes of this step: family, fields, and what they stand for outside the config.

@@ -24,6 +24,8 @@ def check_stack(accels: Mapping[str, Accelerator]) -> str | None:
     for name, accel in accels.items():
         if accel.kind in ("baseline", "placebo"):
             return f"{name} is a {accel.kind} and stands alone; leave it out of the stack"
+        if accel.kind == "checkpoint" and name != next(iter(accels)):
+            return f"{name} brings weights of its own; put it first"
         if accel.kind == "pruner" and quantizer:
             return f"{name} prunes dense weights, and {quantizer} before it leaves none; put {name} first"
         if accel.kind == "quantizer":

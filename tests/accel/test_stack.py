@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 
 import pytest
 import torch
@@ -8,17 +9,26 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from biaslab.accel.active import reference_logits
+from biaslab.accel.awq import Awq
 from biaslab.accel.base import Accelerator
+from biaslab.accel.bnb4 import Bnb4
+from biaslab.accel.bnb8 import Bnb8
 from biaslab.accel.calibration import Calibration
+from biaslab.accel.gptq import Gptq
 from biaslab.accel.hqq import Hqq
+from biaslab.accel.kv import Kv
 from biaslab.accel.magnitude import Magnitude
 from biaslab.accel.none import NoAccelerator
 from biaslab.accel.placebo_batch import PlaceboBatch
+from biaslab.accel.placebo_dtype import PlaceboDtype
 from biaslab.accel.placebo_rerun import PlaceboRerun
+from biaslab.accel.prequantized import Prequantized
 from biaslab.accel.stack import KEPT, apply_stack, check_stack, label
 from biaslab.accel.wanda import Wanda
 from biaslab.config import LABEL
+from biaslab.libraries import missing
 from tests.accel import tiny
+from tests.accel.test_contract import from_yaml, quick
 
 DEFAULTS: dict[str, Accelerator] = {
     "none": NoAccelerator(),
@@ -108,3 +118,53 @@ def test_any_text_becomes_a_folders_name(text: str) -> None:
     assert text == "embedded" or got.startswith("wanda50(calibration.source=")
     assert LABEL.fullmatch(got)
     assert set(KEPT.findall(got.removeprefix("wanda50(").removesuffix(")"))) <= {"=", "-"}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "reason"),
+    [
+        (Wanda(), Prequantized(path="x"), "b brings weights of its own; put it first"),
+        (Bnb8(), Gptq(), "a and b both quantize the weights; choose one"),
+        (Awq(), Magnitude(), "b prunes dense weights, and a before it leaves none; put b first"),
+        (Kv(bits=4), Kv(bits=8), "a and b both quantize the KV cache; choose one"),
+        (PlaceboDtype(), Bnb4(), "a is a placebo and stands alone; leave it out of the stack"),
+    ],
+)
+def test_senseless_stacks_of_other_libraries_get_a_reason(first: Accelerator, second: Accelerator, reason: str) -> None:
+    assert check_stack({"a": first, "b": second}) == reason
+
+
+STACKS = [
+    ["hqq4", "kv4"],
+    ["wanda50", "hqq4", "kv8"],
+    ["sparsegpt24", "hqq4"],
+    pytest.param(["sparsegpt24", "bnb8"], marks=pytest.mark.extras),
+    pytest.param(["wanda50", "bnb4"], marks=pytest.mark.extras),
+    pytest.param(["wanda24", "gptq4", "kv4"], marks=pytest.mark.extras),
+    pytest.param(["magnitude50", "awq4"], marks=pytest.mark.extras),
+    pytest.param(["wanda50", "ao_int8", "kv8"], marks=pytest.mark.extras),
+]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("architecture", ["llama", "gpt_neox"])
+@pytest.mark.parametrize("names", STACKS, ids="+".join)
+def test_every_step_of_a_stack_acts_and_tells(names: list[str], architecture: str) -> None:
+    accels = {name: quick(from_yaml(name)) for name in names}
+    for name, accel in accels.items():
+        if absent := missing(accel.requires, accel.extra):
+            pytest.skip(f"{name}: {absent}")
+    assert check_stack(accels) is None
+    model = tiny.make(architecture)
+    logits = [reference_logits(model)]
+    for name, accel in accels.items():
+        model = apply_stack(model, {name: accel})
+        logits.append(reference_logits(model))
+    assert [fact.step for fact in model.facts] == names
+    assert all((after - before).abs().max() > 1e-3 for before, after in itertools.pairwise(logits))
+    whole = apply_stack(tiny.make(architecture), accels)
+    assert torch.equal(reference_logits(whole), logits[-1])
+    if names[0] in ("wanda50", "sparsegpt24", "magnitude50", "wanda24"):
+        assert whole.facts[0].values["sparsity"] == pytest.approx(0.5, abs=0.01)
+    if "bnb8" in names or "bnb4" in names or "ao_int8" in names:
+        assert whole.facts[1].values["sparsity"] >= whole.facts[1].values["sparsity_before"]
