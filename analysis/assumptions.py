@@ -42,7 +42,7 @@ def assumptions(scores: Floats, grid: Sequence[ArmKey], clusters: Clusters, anov
     contrasts = apply_contrasts(scores, interaction_basis(grid))
     if len(scores) < 3 or not contrasts.any():
         return out
-    if not clusters.singletons:
+    if 1 < clusters.n_clusters < clusters.n_items:
         out.append(_clustering(contrasts, clusters))
     out += _variances({arm: scores[:, j] - scores[:, grid.index((arm[0], BASELINE))]
                        for j, arm in enumerate(grid) if arm[1] != BASELINE})  # fmt: skip
