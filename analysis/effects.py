@@ -15,8 +15,8 @@ import numpy as np
 
 from analysis.clusters import Clusters, Floats
 from analysis.contrasts import BASELINE, ArmKey, apply_contrasts
-from analysis.estimates import cluster_mean
-from analysis.resampling import family_p, interaction_test
+from analysis.estimates import cluster_mean, without_rounding
+from analysis.resampling import Flips, family_p, min_p, too_few
 from analysis.study import InteractionContrast, SimpleEffect
 
 MOST_CONTRASTS = 300  # interaction contrasts; beyond it only those against the baseline
@@ -94,42 +94,60 @@ def simple_effects(
     (a one-way repeated-measures ANOVA of its columns), on items and on cluster means, and the calibrated cluster
     sign-flip test; p_holm is the latter's, adjusted (Holm) over the effects of the same kind.
     """
+    places = [
+        (effect, within, level, [j for j, arm in enumerate(grid) if arm[position] == level])
+        for position, (effect, within) in enumerate((("accel", "model"), ("model", "accel")))
+        for level in dict.fromkeys(arm[position] for arm in grid)
+    ]
+    flips = Flips(clusters.n_clusters, n_resamples=n_resamples, rng=np.random.default_rng(seed))
+    p = flip_effects(scores, [columns for *_, columns in places], clusters, flips)
+    means = clusters.means(scores)
     out: list[SimpleEffect] = []
-    for position, (effect, within) in enumerate((("accel", "model"), ("model", "accel"))):
-        levels = list(dict.fromkeys(arm[position] for arm in grid))
-        rows = [
-            _simple(effect, within, level, [j for j, a in enumerate(grid) if a[position] == level], scores, clusters,
-                    alpha, n_resamples, seed)
-            for level in levels
-        ]  # fmt: skip
-        adjusted = holm([row.p for row in rows])
-        out += [replace(row, p_holm=p) for row, p in zip(rows, adjusted, strict=True)]
-    return out
+    for (effect, within, level, columns), q in zip(places, p, strict=True):
+        items, units = (_one_way_row(cube[:, columns]) for cube in (scores, means))
+        still = q == 1 and math.isnan(units[0])
+        reason = "exactly the same in every cluster" if still else too_few(clusters.n_clusters, alpha)
+        out.append(
+            SimpleEffect(effect, within, level, *items, units[0], units[2], units[3], units[4], q, reason=reason)
+        )
+    adjusted = [x for effect in ("accel", "model") for x in holm([r.p for r in out if r.effect == effect])]
+    return [replace(row, p_holm=q) for row, q in zip(out, adjusted, strict=True)]
 
 
-def _simple(
-    effect: str, within: str, level: str, columns: Sequence[int], scores: Floats, clusters: Clusters, alpha: float,
-    n_resamples: int, seed: int,
-) -> SimpleEffect:  # fmt: skip
+def flip_effects(
+    scores: Floats, effects: Sequence[Sequence[int]], clusters: Clusters, flips: Flips, *, batch: int | None = None
+) -> list[float]:
+    """Sign-flip p of "these columns have one mean", for each set of columns, all from the same flips.
+
+    Per set the sum of squares of the mean contrasts and, when clusters > 2 x contrasts, its Hotelling-type form,
+    combined by the smallest p as in resampling.interaction_test; one product of signs and cluster sums serves all.
+    """
+    sums = clusters.sums(without_rounding(scores - scores.mean(axis=1, keepdims=True), scale=scores))
+    parts = []
+    for columns in effects:
+        k = len(columns)
+        basis = np.linalg.qr(np.eye(k) - 1 / k)[0][:, : k - 1]
+        contrasts = without_rounding(sums[:, columns] @ basis, scale=sums)
+        _, size, right = np.linalg.svd(contrasts, full_matrices=False)
+        kept = size > 1e-10 * size.max(initial=0.0)
+        whiten = right[kept].T / size[kept] if clusters.n_clusters > 2 * (k - 1) and kept.any() else None
+        parts.append((columns, basis, whiten, bool(contrasts.any())))
+    rows: list[list[Floats]] = [[] for _ in parts]
+    for signs in flips.batches(batch):
+        total = signs @ sums
+        for row, (columns, basis, whiten, _) in zip(rows, parts, strict=True):
+            flipped = total[:, columns] @ basis
+            found = [(flipped**2).sum(axis=1)]
+            found += [] if whiten is None else [((flipped @ whiten) ** 2).sum(axis=1)]
+            row.append(np.column_stack(found))
+    return [min_p(np.vstack(row))[0] if moved else 1.0 for row, (*_, moved) in zip(rows, parts, strict=True)]
+
+
+def _one_way_row(cube: Floats) -> tuple[float, int, int, float, float]:
     from scipy.stats import f as fisher
 
-    part = scores[:, columns]
-    k = len(columns)
-    tables = []
-    for cube in (part, clusters.means(part)):
-        f, df1, df2, eps = one_way(cube)
-        tables.append((f, df1, df2, eps, float(fisher.sf(f, eps * df1, eps * df2)) if f >= 0 else math.nan))
-    basis = np.linalg.qr(np.eye(k) - 1 / k)[0][:, : k - 1]
-    pairs = np.array([np.eye(k)[i] - np.eye(k)[0] for i in range(1, k)]).T.reshape(k, k - 1)
-    test = interaction_test(
-        apply_contrasts(part, basis), apply_contrasts(part, pairs), clusters, alpha=alpha, n_resamples=n_resamples,
-        rng=np.random.default_rng(seed),
-    )  # fmt: skip
-    items, means = tables
-    return SimpleEffect(
-        effect, within, level, *items, f_clusters=means[0], df2_clusters=means[2], eps_clusters=means[3],
-        p_gg_clusters=means[4], p=test.p, reason=test.reason,
-    )  # fmt: skip
+    f, df1, df2, eps = one_way(cube)
+    return f, df1, df2, eps, float(fisher.sf(f, eps * df1, eps * df2)) if f >= 0 else math.nan
 
 
 def interaction_contrasts(
@@ -149,8 +167,10 @@ def interaction_contrasts(
         pairs = [pair for pair in pairs if pair[1] == BASELINE]
     column = {arm: j for j, arm in enumerate(grid)}
     places = [(m1, m2, a1, a2) for m1, m2 in models_2 for a1, a2 in pairs]
-    if not places or len(places) > 10 * MOST_CONTRASTS:
-        return [], f"{len(places)} interaction contrasts are too many to tabulate" if places else ""
+    if len(places) > MOST_CONTRASTS:
+        return [], f"{len(places)} interaction contrasts with the baseline are too many to tabulate"
+    if not places:
+        return [], ""
     weights = np.zeros((len(grid), len(places)))
     for k, (m1, m2, a1, a2) in enumerate(places):
         for model, sign in ((m1, 1.0), (m2, -1.0)):

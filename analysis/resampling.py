@@ -148,13 +148,17 @@ def interaction_test(
         return Omnibus(1.0, 1.0, math.nan, 1.0, g, clusters.n_items, k, 0, True, reason)
     flips = Flips(g, n_resamples=n_resamples, rng=rng)
     statistics = _statistics(contrasts, differences, clusters, flips, batch)
-    ranks = np.column_stack([_p_within(column) for column in statistics.T])
-    smallest = ranks.min(axis=1)
-    p = float((smallest <= smallest[0] * (1 + TIES)).mean())
-    parts = [float(x) for x in ranks[0]]
+    p, parts = min_p(statistics)
     hotelling = parts[2] if len(parts) > 2 else math.nan
     counts = (g, clusters.n_items, k, flips.n - 1)
     return Omnibus(p, parts[0], hotelling, parts[1], *counts, flips.exact, too_few(g, alpha))
+
+
+def min_p(statistics: Floats) -> tuple[float, list[float]]:
+    """Combined p of several statistics (patterns, k), the observed pattern first, and each one's own p."""
+    ranks = np.column_stack([_p_within(column) for column in statistics.T])
+    smallest = ranks.min(axis=1)
+    return float((smallest <= smallest[0] * (1 + TIES)).mean()), [float(x) for x in ranks[0]]
 
 
 def too_few(n_clusters: int, alpha: float) -> str:

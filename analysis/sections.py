@@ -28,7 +28,7 @@ from analysis.unanswered import adjusted_shifts, bounds, refusal_shifts
 MANY_CLUSTERS = 5_000  # beyond it the tests of this file draw LIGHT flips: the omnibus keeps all of them
 LIGHT = 999
 MOST_GROUPS = 60
-MOST_CELLS = 50_000_000  # items x arms x groups whose flips are tabulated
+MOST_CELLS = 10_000_000  # items x arms x groups whose flips are tabulated
 
 
 @dataclass(frozen=True)

@@ -145,7 +145,8 @@ class SimpleEffect:
     """Effect of one factor within one level of the other, with an error term of its own.
 
     f, df1, df2, eps, p_gg : one-way repeated-measures ANOVA on items (Greenhouse-Geisser); *_clusters : on
-    cluster means. p : combined cluster sign-flip test, the calibrated one; p_holm : Holm's over the same kind.
+    cluster means. p : cluster sign flip of the sum of squares and its Hotelling-type form combined, the calibrated
+    one; p_holm : Holm's over the same kind.
     """
 
     effect: str  # "accel" or "model"

@@ -14,7 +14,16 @@ from statsmodels.stats.multitest import multipletests
 
 from analysis.anova import rm_anova
 from analysis.clusters import partition
-from analysis.effects import eta_interval, holm, interaction_contrasts, noncentrality, one_way, simple_effects
+from analysis.effects import (
+    eta_interval,
+    flip_effects,
+    holm,
+    interaction_contrasts,
+    noncentrality,
+    one_way,
+    simple_effects,
+)
+from analysis.resampling import Flips
 from tests.analysis.test_anova import DATA, R, read
 
 QUICK = {"alpha": 0.05, "n_resamples": 199, "seed": 0}
@@ -114,6 +123,9 @@ def test_cluster_means_and_clustered_contrasts() -> None:
 def test_many_contrasts_are_cut_to_those_with_the_baseline() -> None:
     grid = [(f"m{i}", a) for i in range(6) for a in ("none", *(f"a{j}" for j in range(8)))]
     scores = np.random.default_rng(0).normal(size=(12, len(grid)))
+    twice = [*grid, *((f"x{m}", a) for m, a in grid)]
+    nothing = interaction_contrasts(np.tile(scores, 2), twice, partition(range(12)), **QUICK)
+    assert nothing == ([], "528 interaction contrasts with the baseline are too many to tabulate")
     found, note = interaction_contrasts(scores, grid, partition(range(12)), **QUICK)
     assert note.startswith("540 interaction contrasts: only those")
     assert len(found) == math.comb(6, 2) * 8
@@ -125,7 +137,48 @@ def test_a_constant_factor_has_no_f_but_words_or_a_p() -> None:
     grid = [(m, a) for m in "ab" for a in ("none", "q")]
     scores = np.repeat(rng.normal(size=(8, 2)), 2, axis=1)
     rows = [r for r in simple_effects(scores, grid, partition(range(8)), **QUICK) if r.effect == "accel"]
-    assert all(math.isnan(r.f) and r.p == 1.0 and "exactly 0" in r.reason for r in rows)
+    assert all(math.isnan(r.f) and r.p == 1.0 and "exactly the same" in r.reason for r in rows)
+
+
+def by_hand(x: NDArray[np.float64], n_contrasts: int) -> float:
+    """The flip test of one effect written out: every sign pattern, sum of squares and Hotelling form, min-p."""
+    g = len(x)
+    rows = []
+    for rest in itertools.product([1.0, -1.0], repeat=g - 1):
+        s = np.array([1.0, *rest])[:, None] * x
+        total = s.sum(0)
+        row = [float(total @ total)]
+        if g > 2 * n_contrasts:
+            row.append(float(total @ np.linalg.pinv(s.T @ s) @ total))
+        rows.append(row)
+    table = np.array(rows)
+    p = np.array([[(table[:, j] >= v * (1 - 1e-9)).mean() for j, v in enumerate(row)] for row in table]).min(axis=1)
+    return float((p <= p[0] + 1e-9).mean())
+
+
+@pytest.mark.parametrize("g", [6, 9])
+def test_the_sign_flip_of_effects_agrees_with_the_test_written_out(g: int) -> None:
+    rng = np.random.default_rng(g)
+    codes = rng.permutation(np.repeat(np.arange(g), 3))
+    clusters = partition([str(c) for c in codes])
+    scores = rng.normal(size=(3 * g, 6)) + np.array([0, 0.5, 0.2, 0, 0, 0])
+    effects = [[0, 1, 2], [3, 4, 5], [0, 3]]
+    found = flip_effects(scores, effects, clusters, Flips(g, n_resamples=99, rng=np.random.default_rng(0)), batch=7)
+    for columns, p in zip(effects, found, strict=True):
+        part = scores[:, columns]
+        contrasts = clusters.sums(part - part.mean(axis=1, keepdims=True))  # any basis gives the same figures
+        assert p == pytest.approx(by_hand(contrasts, len(columns) - 1))
+
+
+def test_the_sign_flip_of_effects_holds_its_level() -> None:
+    n, rejected = 300, 0
+    codes = np.repeat(np.arange(20), 5)
+    clusters = partition([str(c) for c in codes])
+    for seed in range(n):
+        rng = np.random.default_rng(seed)
+        x = np.array([0.1, 1.0, 2.0]) * (rng.normal(size=(20, 3))[codes] + rng.normal(size=(100, 3)))
+        rejected += flip_effects(x, [[0, 1, 2]], clusters, Flips(20, n_resamples=199, rng=rng))[0] <= 0.05
+    assert rejected <= stats.binom.ppf(0.9999, n, 0.05)
 
 
 def test_holm_agrees_with_statsmodels() -> None:
