@@ -25,8 +25,8 @@ from analysis.settings import Settings
 from analysis.study import Anova, Difference, Omnibus, Shift
 from analysis.unanswered import adjusted_shifts, bounds, refusal_shifts
 
-MANY_CLUSTERS = 5_000  # beyond it the tests of this file draw LIGHT flips: the omnibus keeps all of them
-LIGHT = 999
+MANY_CLUSTERS = 2_000  # beyond it the tests of this file draw LIGHT flips: the omnibus keeps all of them
+LIGHT = 1_999
 MOST_GROUPS = 60
 MOST_CELLS = 10_000_000  # items x arms x groups whose flips are tabulated
 
