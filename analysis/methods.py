@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from importlib.metadata import version
 
@@ -20,10 +21,15 @@ def methods(frames: Sequence[Frame], results: Sequence[BenchmarkResult], setting
                 _data(frames, results),
                 _estimates(settings.alpha),
                 _omnibus(results, settings),
+                _missing(results),
                 _classic(results),
+                _scales(results),
                 _equivalence(results, settings),
-                "The p values speak of these models on new items of the same kind, not of others. Level, "
-                "margins and thresholds are settings: choose them before looking.",
+                _flips(results, settings),
+                _predictability(results, settings),
+                "The p values speak of these models on new items of the same kind, not of others; only the "
+                "prediction intervals speak of new models. Level, margins and thresholds are settings: choose them "
+                "before looking.",
             ],
         )
     )
@@ -58,6 +64,50 @@ def _omnibus(results: Sequence[BenchmarkResult], settings: Settings) -> str:
     )
 
 
+def _missing(results: Sequence[BenchmarkResult]) -> str:
+    if not any(r.listwise for r in results):
+        return ""
+    return (
+        "Where answers are missing, the contrasts are those of a model with an effect for every item under every model "
+        "and cluster-robust errors over all answers; the same test over complete items, the shifts three ways and "
+        "their bounds under extreme missing answers stand beside it."
+    )
+
+
+def _scales(results: Sequence[BenchmarkResult]) -> str:
+    if not any(r.scales and math.isfinite(r.scales.p_logit) for r in results):
+        return ""
+    return (
+        "Yes-or-no scores were also tested on log-odds (generalized estimating equations, flipping the effective "
+        "scores of whole clusters)."
+    )
+
+
+def _flips(results: Sequence[BenchmarkResult], settings: Settings) -> str:
+    if not any(r.flips for r in results):
+        return ""
+    clear = (
+        f"; a flip is clear where the baseline's |score| exceeds the {100 * settings.floor_quantile:g} % quantile of "
+        "the placebos' |shift|"
+        if any(r.floor for r in results)
+        else ""
+    )
+    return (
+        "Flipped answers were counted in both directions and their net direction tested by cluster sign flips, with "
+        f"McNemar's exact test, which takes items as independent, beside it{clear}."
+    )
+
+
+def _predictability(results: Sequence[BenchmarkResult], settings: Settings) -> str:
+    if not any(r.predictability and math.isfinite(r.predictability.mean_square) for r in results):
+        return ""
+    return (
+        "The model-specific share of the shifts' mean square has the cluster-robust noise taken off and a "
+        "delete-group jackknife interval; shifts count as predictable where it is shown to be under "
+        f"{settings.predictable_share:.0%}. Minimum detectable effects are for {settings.power:.0%} power."
+    )
+
+
 def _classic(results: Sequence[BenchmarkResult]) -> str:
     units = list(dict.fromkeys(t.unit for r in results for t in r.anova if t.rows))
     if not units:
@@ -66,13 +116,15 @@ def _classic(results: Sequence[BenchmarkResult]) -> str:
     instead = f" (of {listing(list(dict.fromkeys(large)))}, a large table, in matrix form)" if large else ""
     return (
         "Two-way repeated-measures ANOVA (model x accel, Greenhouse-Geisser corrected) was run by pingouin "
-        f"{version('pingouin')}{instead} on {listing(units)}; it takes these as independent and gives no verdict."
+        f"{version('pingouin')}{instead} on {listing(units)}, with intervals of eta squared from the noncentral "
+        "F; it takes these as independent and gives no verdict."
     )
 
 
 def _equivalence(results: Sequence[BenchmarkResult], settings: Settings) -> str:
-    kinds = {r.score_kind for r in results}
-    margins = []
+    own = settings.margins.by_benchmark
+    margins = [f"{own[r.name]:g} {r.unit} for {r.title}" for r in results if r.name in own]
+    kinds = {r.score_kind for r in results if r.name not in own}
     if kinds & {"log-odds", "log-prob"}:
         sd = settings.margins.log_odds_sd
         margins.append(f"{sd:g} of the baseline's item standard deviation for log-odds and log-probabilities")

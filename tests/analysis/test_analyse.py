@@ -397,6 +397,8 @@ def test_the_answer_counts_what_the_tables_hold(tmp_path: Path) -> None:
 
 def test_a_margin_of_a_benchmark_that_is_not_there_is_refused(tmp_path: Path) -> None:
     one = replace(FAST, margins=Margins(by_benchmark={"planted": 0.7}))
-    assert {s.margin for s in study(tmp_path, one).benchmarks[0].shifts} == {0.7}
+    result = study(tmp_path, one)
+    assert {s.margin for s in result.benchmarks[0].shifts} == {0.7}
+    assert "inside the margin (0.7 log-odds for Planted)" in result.methods
     with pytest.raises(AnalysisError, match=r"by_benchmark\.crows: no such benchmark here; choose from planted"):
         study(tmp_path / "b", replace(FAST, margins=Margins(by_benchmark={"crows": 0.1})))

@@ -163,3 +163,13 @@ def test_an_equivalence_by_hand(tmp_path: Path) -> None:
         theirs.ci_high,
         theirs.equivalent,
     )
+
+
+def test_methods_say_what_was_run(holey: Study, tmp_path: Path) -> None:
+    for words in ("item under every model", "McNemar", "under 50%", "80% power", "noncentral F;", "new models"):
+        assert words in holey.methods
+    plain = analyse(make_sweep(tmp_path, **THREE), FAST)  # type: ignore[arg-type]
+    assert "item under every model" not in plain.methods
+    assert "log-odds (generalized" not in plain.methods
+    rate = analyse(make_sweep(tmp_path / "r", **THREE, score_kind="rate", noise=0.8), FAST)  # type: ignore[arg-type]
+    assert "log-odds (generalized estimating equations" in rate.methods
