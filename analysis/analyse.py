@@ -10,6 +10,7 @@ from pathlib import Path
 from analysis.benchmark import analyse_benchmark
 from analysis.cautions import study_cautions
 from analysis.contrasts import BASELINE
+from analysis.effects import holm
 from analysis.errors import AnalysisError
 from analysis.foresight import predictable, transfers
 from analysis.frame import Frame, make_frames
@@ -98,18 +99,16 @@ def adjust_over_benchmarks(results: Sequence[BenchmarkResult]) -> list[Benchmark
     Holm (1979) keeps the chance of any false interaction at alpha; Benjamini & Hochberg (1995) the expected
     share of false ones among those found.
     """
-    tested = sorted((r for r in results if math.isfinite(r.omnibus.p)), key=lambda r: r.omnibus.p)
-    n = len(tested)
-    holm, largest = {}, 0.0
-    for i, r in enumerate(tested):
-        largest = max(largest, min(1.0, (n - i) * r.omnibus.p))
-        holm[id(r)] = largest
-    bh, smallest = {}, 1.0
-    for i, r in reversed(list(enumerate(tested, start=1))):
-        smallest = min(smallest, n / i * r.omnibus.p)
-        bh[id(r)] = smallest
+    tested = [r for r in results if math.isfinite(r.omnibus.p)]
+    if not tested:
+        return list(results)
+    from scipy.stats import false_discovery_control
+
+    p = [r.omnibus.p for r in tested]
+    by_holm = dict(zip(map(id, tested), holm(p), strict=True))
+    by_bh = {id(r): float(q) for r, q in zip(tested, false_discovery_control(p), strict=True)}
     return [
-        replace(r, omnibus=replace(r.omnibus, p_holm=holm[id(r)], p_bh=bh[id(r)])) if id(r) in holm else r
+        replace(r, omnibus=replace(r.omnibus, p_holm=by_holm[id(r)], p_bh=by_bh[id(r)])) if id(r) in by_holm else r
         for r in results
     ]
 

@@ -25,6 +25,10 @@ from analysis.validity import marked_arms
 from analysis.verdict import benchmark_verdict, equivalence_margin
 from analysis.words import p_text
 
+#: Numbers kept of each metric of cell.json: beside the value, what noise alone gives it and what is left without it.
+PUBLISHED = ("value", "ci_low", "ci_high", "n", "n_clusters", "null", "corrected", "corrected_low", "corrected_high",
+             "boot_low", "boot_high")  # fmt: skip
+
 
 def analyse_benchmark(frame: Frame, absent: Sequence[Missing], settings: Settings) -> BenchmarkResult:
     """Every estimate, test and verdict of one frame.
@@ -103,7 +107,7 @@ def _published(frame: Frame) -> list[dict[str, Any]]:
             for name, metric in (cell.content.get("metrics") or {}).items():
                 m = metric if isinstance(metric, dict) else {}
                 row: dict[str, Any] = {"model": model, "accel": accel, "seed": cell.seed, "metric": str(name)}
-                row |= {k: number(m.get(k)) for k in ("value", "ci_low", "ci_high", "n", "n_clusters")}
+                row |= {k: number(m.get(k)) for k in PUBLISHED}
                 rows.append(row | {k: str(m.get(k) or "") for k in ("unit", "reason")})
     return rows
 

@@ -14,6 +14,7 @@ from analysis.assumptions import assumptions
 from analysis.contrasts import BASELINE, ArmKey, largest_grid
 from analysis.effects import interaction_contrasts, simple_effects
 from analysis.equivalence import equivalence_of
+from analysis.fixed_effects import fixed_effects
 from analysis.flips import flip_tests, flips_by_group, profiles
 from analysis.frame import Frame
 from analysis.levels import Levels
@@ -23,7 +24,8 @@ from analysis.predictability import Predictability, predictability, unknown, wit
 from analysis.scales import Scales, scales, yes_or_no
 from analysis.settings import Settings
 from analysis.study import Anova, Difference, Omnibus, Shift
-from analysis.unanswered import adjusted_shifts, bounds, refusal_shifts
+from analysis.unanswered import Bound, RefusalShift, adjusted_shifts, bounds, refusal_shifts
+from analysis.words import listing
 
 MANY_CLUSTERS = 2_000  # beyond it the tests of this file draw LIGHT flips: the omnibus keeps all of them
 LIGHT = 1_999
@@ -107,7 +109,7 @@ def sections(
     judged = [arm for arm in frame.arms if arm in {*levels.tested, *levels.beside}]
     verdicts = {(s.model, s.accel): s.verdict for s in moved}
     parts = _full_grid(frame, levels, light, anova)
-    parts |= _flips(frame, [*judged, *levels.placebo], floor, light)
+    parts |= _flips(frame, judged, levels.placebo, floor, light)
     parts |= {
         "predictability": _predictability(frame, levels, settings, margins),
         "power": power_rows(moved, contrasts, settings),
@@ -123,14 +125,46 @@ def sections(
     }
     if parts["adjusted"]:
         parts["listwise"] = listwise_omnibus(frame, levels.grid, settings)
+    elif levels.grid and isinstance(why := fixed_effects(frame.matrix(levels.grid), levels.grid), str):
+        parts["cautions"].append(f"{why}: the omnibus uses the items answered in every tested cell.")
     if parts["refusals"]:
         parts["refusal_omnibus"] = refusal_omnibus(frame, levels.grid, light)
+    parts["cautions"] += _about_missing(parts["bounds"], parts["refusals"], settings.alpha)
+    parts["cautions"] += _under_the_floor(moved, contrasts, test, floor, settings.alpha)
     if light is not settings:
         parts["cautions"].append(
             f"{frame.clusters.n_clusters} clusters: simple effects, contrasts, flips and crossovers draw {LIGHT} sign "
             f"flips; the omnibus, shifts and difference-in-differences {settings.n_resamples}."
         )
     return parts
+
+
+def _about_missing(found: Sequence[Bound], refusals: Sequence[RefusalShift], alpha: float) -> list[str]:
+    out = []
+    if could := [f"{b.accel} of {b.model}" for b in found if b.changes]:
+        out.append(
+            f"Missing answers could change the verdict of {listing(could)}, if what they would have been is extreme "
+            "enough: see the bounds."
+        )
+    moved = [r for r in refusals if r.kind == "refused" and r.estimate.p_adjusted <= alpha]
+    if moved:
+        names = [f"{r.accel} of {r.model} ({r.baseline_rate:.1%} to {r.rate:.1%})" for r in moved]
+        out.append(f"The share of refused answers changed: {listing(names)}.")
+    return out
+
+
+def _under_the_floor(
+    moved: Sequence[Shift], contrasts: Sequence[Difference], test: Omnibus, floor: Mapping[str, float], alpha: float
+) -> list[str]:
+    """What is shown, but no larger than what a placebo does."""
+    out = []
+    size = floor.get("shift", -math.inf)
+    if small := [f"{s.accel} of {s.model}" for s in moved if s.verdict == "changed" and abs(s.estimate.value) <= size]:
+        out.append(f"No larger than a placebo's shift ({size:.3g}): {listing(small)}.")
+    largest = max((abs(d.estimate.value) for d in contrasts if d.tested), default=math.inf)
+    if test.p <= alpha and largest <= floor.get("interaction", -math.inf):
+        out.append(f"No difference-in-differences is larger than a placebo's ({floor['interaction']:.3g}).")
+    return out
 
 
 def power_rows(moved: Sequence[Shift], contrasts: Sequence[Difference], settings: Settings) -> list[Power]:
@@ -205,14 +239,18 @@ def _full_grid(frame: Frame, levels: Levels, settings: Settings, anova: Sequence
     return {"simple_effects": simple, "interaction_contrasts": pairs, "assumptions": shown, "cautions": cautions}
 
 
-def _flips(frame: Frame, arms: Sequence[ArmKey], floor: Mapping[str, float], settings: Settings) -> dict[str, Any]:
+def _flips(
+    frame: Frame, judged: Sequence[ArmKey], placebos: Sequence[ArmKey], floor: Mapping[str, float], settings: Settings
+) -> dict[str, Any]:
+    """Flips of the judged arms, one family, and of the placebos, another."""
     options = {"alpha": settings.alpha, "n_resamples": settings.n_resamples, "seed": settings.seed}
     groups = frame.items["group"].nunique()
-    most = MOST_GROUPS if groups * len(arms) * len(frame.items) <= MOST_CELLS else 0
+    most = MOST_GROUPS if groups * len(judged) * len(frame.items) <= MOST_CELLS else 0
+    tests = [t for arms in (judged, placebos) for t in flip_tests(frame, arms, floor=floor, **options)]  # type: ignore[arg-type]
     return {
-        "flips": flip_tests(frame, arms, floor=floor, **options),  # type: ignore[arg-type]
-        "flip_profile": profiles(frame, arms, alpha=settings.alpha),
-        "flip_groups": flips_by_group(frame, arms, most=most, **options),  # type: ignore[arg-type]
+        "flips": tests,
+        "flip_profile": profiles(frame, judged, alpha=settings.alpha),
+        "flip_groups": flips_by_group(frame, judged, most=most, **options),  # type: ignore[arg-type]
     }
 
 
@@ -229,6 +267,8 @@ def _predictability(frame: Frame, levels: Levels, settings: Settings, margins: M
 
 def _scales(frame: Frame, levels: Levels, settings: Settings, test: Omnibus) -> Scales:
     grid = levels.grid
+    if not grid:
+        return Scales("not tested", "Not tested on two scales.", math.nan, math.nan, 0, reason="no tested arm")
     complete = complete_items(frame, grid)
     every = [arm for arm in frame.arms if arm[1] == BASELINE or arm in grid]
     positive = np.column_stack([frame.positive[arm].to_numpy(dtype=float) for arm in every])

@@ -142,7 +142,7 @@ def bounds(
             continue
         low, high = estimates[0][i], estimates[1][i]
         word_low, word_high = (_word(e, margins[arm[0]], frame, settings) for e in (low, high))
-        own = verdicts[arm]
+        own = "unchanged" if verdicts[arm] == "exactly unchanged" else verdicts[arm]
         turns = own == "changed" and low.value * high.value < 0
         changed = {word_low, word_high} != {own} or turns
         out.append(Bound(*arm, int(gone[arm].sum()), *ends, low, high, own, word_low, word_high, changed))

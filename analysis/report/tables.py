@@ -142,8 +142,10 @@ SPECS = (
           "Measured item scores against what was planted: slope 1, r 1, error 0 would be perfect"),
     _Spec("coverage", "Items with an answer, and what the others did", (*NAMES, "n_items", "n_valid", "n_refused",
           "n_unparsed", "n_too_long", "share", "valid"), lambda b: b.coverage),
-    _Spec("published", "Published aggregates of each cell", (*NAMES, "metric", "value", "ci_low", "ci_high", "n",
-          "unit", "reason"), lambda b: b.published),
+    _Spec("published", "Published aggregates of each cell", (*NAMES, "metric", "value", "ci_low", "ci_high", "null",
+          "corrected", "corrected_low", "corrected_high", "boot_low", "boot_high", "n", "unit", "reason"),
+          lambda b: b.published, "null: what a model without bias gets from noise alone; corrected: with that noise "
+          "taken out; boot: percentile interval of a cluster bootstrap; all three only for ranges"),
     _Spec("floor", "Noise floor", ("shift", "item", "flip_rate", "interaction"), lambda b: [b.floor] if b.floor else [],
           "What a placebo alone does: largest |mean shift|, a quantile of |item shift|, flip rate, interaction"),
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 from pathlib import Path
@@ -98,8 +99,8 @@ def test_flips_that_cancel_are_masked_and_those_that_do_not_are_not() -> None:
 
 
 def test_turning_the_sign_turns_the_direction() -> None:
-    one, other = masked(0.2), masked(0.2)
-    object.__setattr__(other, "scores", -other.scores)
+    one = masked(0.2)
+    other = dataclasses.replace(one, scores=-one.scores)
     a, b = (flip_tests(f, [("m", "q")], floor={}, **QUICK)[0] for f in (one, other))
     assert (a.up, a.down, a.net.p_adjusted, a.p_mcnemar) == (b.down, b.up, b.net.p_adjusted, b.p_mcnemar)
     assert a.net.value == -b.net.value

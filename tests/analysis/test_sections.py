@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from analysis.analyse import analyse
@@ -17,7 +18,7 @@ from analysis.frame import make_frames
 from analysis.load import load
 from analysis.power import power_of
 from analysis.report import terminal, write_all
-from analysis.settings import Settings
+from analysis.settings import Margins, Settings
 from analysis.study import BenchmarkResult, Study, to_json
 from analysis.verdict import within
 from tests.analysis.fake import make_sweep
@@ -140,6 +141,7 @@ def test_quantile_of_the_floor_is_a_setting(tmp_path: Path) -> None:
         {"inert": ("hqq4", "wanda50")},
         {"shift": 0.0, "noise": 0.0},
         {"failed": (("a", "none"), ("b", "hqq4"))},
+        {"failed": (("a", "none"), ("b", "none"), ("c", "none"))},
         {"score_kind": "rate", "n_clusters": 3, "items_per_cluster": 3},
         {"repeats": 2, "n_clusters": 4, "items_per_cluster": 2, "missing": 0.3},
     ],
@@ -173,3 +175,50 @@ def test_methods_say_what_was_run(holey: Study, tmp_path: Path) -> None:
     assert "log-odds (generalized" not in plain.methods
     rate = analyse(make_sweep(tmp_path / "r", **THREE, score_kind="rate", noise=0.8), FAST)  # type: ignore[arg-type]
     assert "log-odds (generalized estimating equations" in rate.methods
+
+
+def test_missing_answers_that_could_change_a_verdict_are_a_caution(holey: Study) -> None:
+    b = holey.benchmarks[0]
+    could = [x for x in b.bounds if x.changes]
+    text = next((c for c in b.cautions if c.startswith("Missing answers could change the verdict of")), "")
+    assert bool(text) == bool(could)
+    assert all(f"{x.accel} of {x.model}" in text for x in could[:6])
+
+
+def test_a_change_in_refusals_is_a_caution(tmp_path: Path) -> None:
+    sweep = make_sweep(tmp_path, **THREE, n_clusters=20)  # type: ignore[arg-type]
+    for path in (tmp_path / "outputs" / "results" / "planted" / "a" / "hqq4").rglob("records.parquet"):
+        records = pd.read_parquet(path)
+        refuses = np.arange(len(records)) % 4 == 0
+        records.loc[refuses, ["score", "outcome", "refused"]] = [math.nan, "refused", True]
+        records.to_parquet(path, index=False)
+    b = analyse(sweep, FAST).benchmarks[0]
+    assert "The share of refused answers changed: hqq4 of a (0.0% to 25.0%)." in b.cautions
+    assert b.refusal_omnibus is not None
+    assert b.refusal_omnibus.p <= 0.05
+    assert not any(c.startswith("The share of refused") for c in only(tmp_path / "b").cautions)
+
+
+def test_answers_that_no_item_pairs_leave_the_listwise_test_and_say_so(tmp_path: Path) -> None:
+    sweep = make_sweep(tmp_path, models=("a", "b"), accels=("hqq4", "wanda50"), n_clusters=20, notes={})
+    for accel, half in (("hqq4", 0), ("none", 1), ("wanda50", 1)):
+        for path in (tmp_path / "outputs" / "results" / "planted" / "a" / accel).rglob("records.parquet"):
+            records = pd.read_parquet(path)
+            records.loc[np.arange(len(records)) % 2 == half, ["score", "outcome"]] = [math.nan, "refused"]
+            records.to_parquet(path, index=False)
+    b = analyse(sweep, FAST).benchmarks[0]
+    assert any(c.startswith("too few answers of a are paired") for c in b.cautions)
+    assert math.isnan(b.omnibus.p)
+
+
+def test_what_is_no_larger_than_a_placebo_is_said(tmp_path: Path) -> None:
+    sweep = make_sweep(tmp_path, **THREE, n_clusters=30, noise=0.01, shift=0.02)  # type: ignore[arg-type]
+    for path in (tmp_path / "outputs" / "results" / "planted").glob("*/placebo_batch/*/records.parquet"):
+        records = pd.read_parquet(path)
+        records["score"] += 0.5
+        records.to_parquet(path, index=False)
+    margins = Margins(log_odds_sd=0.001)
+    b = analyse(sweep, replace(FAST, margins=margins)).benchmarks[0]
+    assert any(s.verdict == "changed" for s in b.shifts)
+    assert any(c.startswith("No larger than a placebo's shift (0.5") for c in b.cautions)
+    assert not any(c.startswith("No larger") for c in only(tmp_path / "b", replace(FAST, margins=margins)).cautions)
