@@ -49,6 +49,8 @@ def equivalence_margin(benchmark: str, score_kind: str, item_sd: float, settings
 
 def within(estimate: Estimate, margin: float, alpha: float) -> bool:
     """Whether the interval of coverage 1 - 2 alpha lies inside +-margin (two one-sided tests at alpha)."""
+    if estimate.exact_zero:  # whatever the margin, and where it cannot be given
+        return True
     low, high = interval(estimate, alpha=2 * alpha)
     return low > -margin and high < margin
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from analysis.load import Loaded
 
 #: In the order they are asked; a module has FORMAT, matches(path) and read(path, inputs).
-MODULES = ("tidy",)
+MODULES = ("tidy", "lm_eval", "every_eval_ever", "inspect")
 
 
 def importable(path: Path) -> bool:
