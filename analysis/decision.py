@@ -136,4 +136,4 @@ def _beyond(estimate: Estimate, margin: float) -> float:
         return math.nan
     if estimate.se == 0:
         return 0.0 if over > 0 else 1.0
-    return float(stdtr(estimate.n_clusters - 1, -over / estimate.se))
+    return float(stdtr(estimate.dof, -over / estimate.se))

@@ -1,6 +1,6 @@
 """Equivalence: is a mean shown to be within a margin? Two one-sided tests on cluster-robust errors.
 
-The tests take t with n_clusters - 1 degrees of freedom. On items that share templates, item-level errors
+The tests take t with the degrees of freedom of the estimate. On items that share templates, item-level errors
 claim equivalence falsely about three times too often; these do not (docs/statistics.md).
 """
 
@@ -73,6 +73,6 @@ def _one_sided(estimate: Estimate, margin: float) -> tuple[float, float]:
         return math.nan, math.nan
     from scipy.stats import t as student
 
-    df = estimate.n_clusters - 1
+    df = estimate.dof
     lower = float(student.sf((estimate.value + margin) / estimate.se, df))
     return lower, float(student.cdf((estimate.value - margin) / estimate.se, df))

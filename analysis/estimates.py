@@ -1,9 +1,12 @@
 """Means with cluster-robust intervals: of scores, of shifts, of difference-in-differences.
 
-The variance of a mean over n items in G clusters is G / (G - 1) * sum_g e_g^2 / n^2, where e_g is the sum of
-the residuals of cluster g (Liang & Zeger 1986; the same figure as ordinary least squares on a constant with
-clustered errors), referred to t with G - 1 degrees of freedom. With one item a cluster it is the usual
-standard error.
+The variance of a mean over n items in G clusters of n_g is sum_g e_g^2 / (1 - n_g / n) / n^2, where e_g is the sum
+of the residuals of cluster g (the CR2 estimate of Bell & McCaffrey 2002 for ordinary least squares on a constant).
+With clusters of one size it is the usual cluster-robust variance, with one item a cluster the usual standard error.
+
+It is referred to t with the degrees of freedom of Satterthwaite's approximation (`satterthwaite`), which are G - 1
+for clusters of one size and fewer otherwise: with G - 1 an interval over unequal clusters covers 52 to 94 % instead
+of 95 (docs/statistics.md).
 """
 
 from __future__ import annotations
@@ -39,7 +42,8 @@ def cluster_mean(values: Floats, clusters: Clusters, *, alpha: float = 0.05) -> 
     (2.0, 0.577)
     """
     values, codes = _there(values, clusters)
-    n, g = len(values), int(np.count_nonzero(np.bincount(codes)))
+    sizes = np.bincount(codes)
+    n, g = len(values), int(np.count_nonzero(sizes))
     if n == 0:
         return missing("no item has an answer in every cell of the comparison")
     mean = float(values.mean())
@@ -50,25 +54,50 @@ def cluster_mean(values: Floats, clusters: Clusters, *, alpha: float = 0.05) -> 
         return replace(alone, value=mean, n_items=n, n_clusters=1)
     residuals = np.bincount(codes, weights=values - mean)
     # Sums of squares, not dot products: on a busy machine BLAS threads cost a vector of this length 50 times more.
-    se = math.sqrt(g / (g - 1) * float((residuals**2).sum())) / n
+    se = math.sqrt(float((residuals**2 / (1 - sizes / n)).sum())) / n
     if se <= ROUNDING * math.sqrt(float((values**2).sum()) / n):
         return _exact(values, mean, n, g)
     from scipy.special import stdtr
 
-    half = student_quantile(1 - alpha / 2, g - 1) * se
-    p = 2 * float(stdtr(g - 1, -abs(mean) / se))
-    return Estimate(mean, se, mean - half, mean + half, p, n, g)
+    df = satterthwaite(sizes[sizes > 0])
+    half = student_quantile(1 - alpha / 2, df) * se
+    p = 2 * float(stdtr(df, -abs(mean) / se))
+    return Estimate(mean, se, mean - half, mean + half, p, n, g, df=df)
+
+
+def satterthwaite(sizes: NDArray[np.intp], *, icc: float = 1.0) -> float:
+    """Degrees of freedom of the CR2 variance of a mean over clusters of these sizes (G,), at least two.
+
+    icc : of the working model in which they are worked out. 1, the default, lets the items of a cluster move
+        together: the fewest degrees of freedom, so that the interval is safe whatever the ICC is. 0 is the
+        convention of Bell & McCaffrey (2002), under which intervals cover up to .6 points too little.
+
+    2 E(V)^2 / Var(V) of the quadratic form V under normality; G - 1 for equal sizes, at any icc.
+
+    >>> satterthwaite(np.array([10, 10, 10]))
+    2.0
+    """
+    if (sizes == sizes[0]).all():
+        return float(len(sizes) - 1)
+    n = float(sizes.sum())
+    p, v = sizes / n, sizes * (1 + (sizes - 1) * icc) / n
+    c, total = 1 / (1 - p), float(v.sum())
+    off, own = p**2 * total - 2 * p * v, p**2 * total - 2 * p * v + v  # of the covariance of e: as if g != h, and g = h
+    pp, vv, pv = (float((c * x).sum()) for x in (p**2, v**2, p * v))
+    squares = total**2 * pp**2 + 2 * pp * vv - 4 * total * pp * pv + 2 * pv**2  # sum of c_g c_h off_gh^2
+    squares += float((c**2 * (own**2 - off**2)).sum())
+    return float((c * own).sum()) ** 2 / squares
 
 
 def interval(estimate: Estimate, *, alpha: float) -> tuple[float, float]:
     """The interval of coverage 1 - alpha of an estimate, whatever alpha it was made with."""
     if not math.isfinite(estimate.se) or estimate.n_clusters < 2:
         return math.nan, math.nan
-    half = student_quantile(1 - alpha / 2, estimate.n_clusters - 1) * estimate.se
+    half = student_quantile(1 - alpha / 2, estimate.dof) * estimate.se
     return estimate.value - half, estimate.value + half
 
 
-def student_quantile(probability: float, df: int) -> float:
+def student_quantile(probability: float, df: float) -> float:
     """Quantile of Student's t; what scipy.stats.t.ppf calls, a hundred times faster for one number."""
     from scipy.special import stdtrit
 

@@ -46,7 +46,8 @@ def _data(frames: Sequence[Frame], results: Sequence[BenchmarkResult]) -> str:
 def _estimates(alpha: float) -> str:
     return (
         f"Means, shifts and difference-in-differences have cluster-robust standard errors, {1 - alpha:.0%} "
-        "intervals from t with one degree of freedom less than there are clusters; within a family their p "
+        "intervals from t (CR2 errors; one degree of freedom less than there are clusters, fewer where clusters "
+        "differ in size); within a family their p "
         "values are adjusted by the largest |t| over cluster sign flips (Westfall and Young)."
     )
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -58,19 +59,42 @@ class Family:
         """
         signs = signs if self.rows is None else signs[:, self.rows]
         total = signs @ self.sums
-        size = self.counts.max(axis=0, initial=0)
-        equal = bool(((self.counts == size) | (self.counts == 0)).all())  # then one product gives both
-        return self.abs_t_of(total, total * size if equal else signs @ (self.counts * self.sums))
+        return self.abs_t_of(total, self.crossed(signs, total))
+
+    def crossed(self, signs: Floats, total: Floats) -> Floats:
+        """Signed sums with the weight of each cluster; `total` are those without, and spare a product if they can."""
+        weights, largest = self._weights
+        if largest is not None:
+            return total * largest
+        return np.asarray(signs @ (weights * self.sums), dtype=np.float64)
+
+    @cached_property
+    def _weights(self) -> tuple[Floats, Floats | None]:
+        """(n_clusters, k) n_g / (1 - n_g / n), and (k,) the same where it is one number for all clusters there."""
+        weights = self.counts / self._rest
+        largest = weights.max(axis=0, initial=0)
+        alike = np.allclose(weights, np.where(self.counts > 0, largest, 0.0), rtol=1e-14, atol=0)
+        return weights, largest if alike else None
+
+    @cached_property
+    def _rest(self) -> Floats:
+        """1 - n_g / n of every cluster and contrast, as in `estimates`; 1 where a cluster is all there is."""
+        share = self.counts / np.maximum(self.counts.sum(axis=0), 1.0)
+        return np.asarray(np.where(share < 1, 1 - share, 1.0), dtype=np.float64)
+
+    @cached_property
+    def _squares(self) -> tuple[Floats, Floats]:
+        return (self.sums**2 / self._rest).sum(axis=0), (self.counts**2 / self._rest).sum(axis=0)
 
     def abs_t_of(self, total: Floats, crossed: Floats) -> Floats:
-        """As `abs_t`, from the signed sums of the contrasts, and those weighted by the items of each cluster."""
-        n, squares = self.counts.sum(axis=0), (self.sums**2).sum(axis=0)
-        g = (self.counts > 0).sum(axis=0)
+        """As `abs_t`, from the signed sums of the contrasts and their `crossed`: the t of `estimates`."""
+        n, g = self.counts.sum(axis=0), (self.counts > 0).sum(axis=0)
+        squares, sizes = self._squares
         with np.errstate(divide="ignore", invalid="ignore"):
             mean = total / n
-            residual = squares - 2 * mean * crossed + mean**2 * (self.counts**2).sum(axis=0)
+            residual = squares - 2 * mean * crossed + mean**2 * sizes
             residual = np.where(residual <= 1e-12 * squares, 0.0, residual)
-            t = np.abs(total) / np.sqrt(residual * g / (g - 1))
+            t = np.abs(total) / np.sqrt(residual)
         moved = np.abs(total) > TIES * np.sqrt(squares)
         t = np.where(residual == 0, np.where(moved, math.inf, 0.0), t)
         return np.where(g > 1, t, 0.0)
@@ -214,21 +238,19 @@ class Flips:
 
 def _statistics(contrasts: Floats, differences: Floats, clusters: Clusters, flips: Flips, batch: int | None) -> Floats:
     """(patterns, 2 or 3): sum of squares, max |t|, and the Hotelling-type form where it is taken."""
-    sums = clusters.sums(contrasts)
-    family = Family.of(differences, clusters)
+    of_contrasts, family = Family.of(contrasts, clusters), Family.of(differences, clusters)
+    sums = of_contrasts.sums
     _, size, right = np.linalg.svd(sums, full_matrices=False)
     kept = size > 1e-10 * size[0]
     whiten = right[kept].T / size[kept]  # T'(S'S)^+T = |T' whiten|^2
     mixing = _mixing(sums, family.sums)
-    weights = clusters.sizes[:, None].astype(float)
-    equal = len(np.unique(weights)) == 1
     rows = []
     for signs in flips.batches(batch):
         total = signs @ sums
         if mixing is None:
             t = family.abs_t(signs)
         else:
-            crossed = total * weights[0] if equal else signs @ (weights * sums)
+            crossed = of_contrasts.crossed(signs, total)
             t = family.abs_t_of(total @ mixing, crossed @ mixing)
         parts = [(total**2).sum(axis=1), t.max(axis=1, initial=0.0)]
         if clusters.n_clusters > 2 * contrasts.shape[1]:

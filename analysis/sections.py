@@ -173,7 +173,7 @@ def power_rows(moved: Sequence[Shift], contrasts: Sequence[Difference], settings
     for kind, rows in (("shift", _judged(moved)), ("difference", list(contrasts))):
         family = {tested: sum(r.tested == tested for r in rows) for tested in (True, False)}
         for row in rows:
-            e, df = row.estimate, row.estimate.n_clusters - 1
+            e, df = row.estimate, row.estimate.dof
             alphas = settings.alpha, settings.alpha / family[row.tested]
             found, safe = (detectable(se=e.se, df=df, alpha=a, power=settings.power) for a in alphas)
             at = power_of(row.margin, se=e.se, df=df, alpha=settings.alpha)

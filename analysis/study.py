@@ -25,7 +25,9 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its cluster-robust interval (t with n_clusters - 1 df); p is two-sided for mean = 0.
+    """A mean with its cluster-robust interval; p is two-sided for mean = 0.
+
+    df : degrees of freedom of its t, NaN where it has none; n_clusters - 1 for clusters of one size.
 
     p_adjusted : max-|t| (Westfall-Young) adjusted over the family the estimate belongs to, NaN outside one.
     """
@@ -39,6 +41,12 @@ class Estimate:
     n_clusters: int
     p_adjusted: float = math.nan
     reason: str = ""
+    df: float = math.nan
+
+    @property
+    def dof(self) -> float:
+        """`df`, or n_clusters - 1 for an estimate that was made without."""
+        return self.df if math.isfinite(self.df) else self.n_clusters - 1.0
 
     @property
     def exact_zero(self) -> bool:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import statsmodels.api as sm
 from hypothesis import given
@@ -11,9 +13,10 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from analysis.clusters import partition
-from analysis.estimates import cluster_mean, difference_in_differences, interval, missing
+from analysis.estimates import cluster_mean, difference_in_differences, interval, missing, satterthwaite
 
 Floats = NDArray[np.float64]
+R = Path(__file__).parent / "r"
 SIZES = [2, 7, 1, 12, 5, 3, 3, 9]
 
 
@@ -24,16 +27,41 @@ def clustered(seed: int) -> tuple[Floats, list[str]]:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_agrees_with_statsmodels_clustered_least_squares(seed: int) -> None:
-    values, labels = clustered(seed)
-    fit = sm.OLS(values, np.ones((len(values), 1))).fit(
-        cov_type="cluster", cov_kwds={"groups": partition(labels).codes}, use_t=True
-    )
+def test_clusters_of_one_size_agree_with_statsmodels(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    codes = np.repeat(np.arange(9), 4)
+    values, labels = 0.2 + rng.normal(0, 0.5, 9)[codes] + rng.normal(0, 1, 36), [f"c{c}" for c in codes]
+    fit = sm.OLS(values, np.ones((36, 1))).fit(cov_type="cluster", cov_kwds={"groups": codes}, use_t=True)
     estimate = cluster_mean(values, partition(labels))
     low, high = fit.conf_int()[0]
     ours = [estimate.value, estimate.se, estimate.p, estimate.ci_low, estimate.ci_high]
     assert ours == pytest.approx([fit.params[0], fit.bse[0], fit.pvalues[0], low, high], rel=1e-10)
-    assert (estimate.n_items, estimate.n_clusters) == (len(values), len(SIZES))
+    assert (estimate.n_items, estimate.n_clusters, estimate.df) == (36, 9, 8)
+
+
+@pytest.mark.parametrize("k", range(4))
+def test_errors_and_degrees_of_freedom_agree_with_clubsandwich(k: int) -> None:
+    data = pd.read_csv(R / "mean_cr2_data.csv")
+    expected = pd.read_csv(R / "mean_cr2_expected.csv").iloc[k]
+    part = data[data["set"] == expected["set"]]
+    estimate = cluster_mean(part["y"].to_numpy(), partition(part["cluster"].tolist()))
+    assert (estimate.value, estimate.se) == pytest.approx((expected["mean"], expected["se"]), rel=1e-10)
+    sizes = part["cluster"].value_counts().to_numpy()
+    assert satterthwaite(sizes, icc=0) == pytest.approx(expected["df"], rel=1e-10)
+    p = 2 * stats.t.sf(abs(estimate.value / estimate.se), satterthwaite(sizes, icc=0))
+    assert p == pytest.approx(expected["p"], rel=1e-9)
+    assert estimate.df == pytest.approx(satterthwaite(sizes))
+    assert estimate.df <= expected["df"] + 1e-9  # the default is never bolder
+
+
+@pytest.mark.parametrize("icc", [0.0, 0.3, 1.0])
+def test_degrees_of_freedom_by_matrices(icc: float) -> None:
+    """2 E(V)^2 / Var(V) of the quadratic form, from its matrix and the covariance of the cluster sums."""
+    sizes = np.array([3, 9, 1, 20, 4])
+    p = sizes / sizes.sum()
+    centring = np.eye(5) - np.outer(p, np.ones(5))
+    form = centring.T @ np.diag(1 / (1 - p)) @ centring @ np.diag(sizes * (1 + (sizes - 1) * icc))
+    assert satterthwaite(sizes, icc=icc) == pytest.approx(np.trace(form) ** 2 / np.trace(form @ form), rel=1e-12)
 
 
 def test_equal_clusters_are_a_t_test_of_their_means() -> None:
