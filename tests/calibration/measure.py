@@ -14,7 +14,9 @@ from analysis.contrasts import apply_contrasts, difference_weights, interaction_
 from analysis.equivalence import equivalence_of
 from analysis.estimates import cluster_mean
 from analysis.fixed_effects import FixedEffects, fixed_effects
+from analysis.flips import mcnemar
 from analysis.kernel import rm_anova2
+from analysis.predictability import predictability
 from analysis.resampling import family_p, interaction_test
 from tests.calibration.designs import Design
 
@@ -110,3 +112,43 @@ def of_estimates(design: Design, seed: int) -> dict[str, float]:
         "level of the shift test": float(np.mean(rejected)),
     }
     return out | ({"false equivalence": float(np.mean(within))} if within else {})
+
+
+def of_flips(design: Design, seed: int) -> dict[str, float]:
+    """The tests of one direction of flips, where a flip is as likely one way as the other."""
+    rng = np.random.default_rng((20261127, seed))
+    clusters = design.clusters
+    shared = rng.normal(size=clusters.n_clusters)[clusters.codes]
+    way = math.sqrt(design.icc) * shared + math.sqrt(1 - design.icc) * rng.normal(size=clusters.n_items)
+    direction = np.where(rng.random(clusters.n_items) < 0.2, np.sign(way), 0.0)
+    up, down = int((direction > 0).sum()), int((direction < 0).sum())
+    flipped = family_p(direction[:, None], clusters, n_resamples=FLIPS, rng=rng)
+    return {
+        "cluster t of the net flips": cluster_mean(direction, clusters).p <= ALPHA,
+        "cluster sign flip": flipped[0] <= ALPHA,
+        "exact McNemar": mcnemar(up, down) <= ALPHA,
+    }
+
+
+def of_predictability(design: Design, seed: int) -> dict[str, float]:
+    """Share of the shifts' mean square that is model-specific: its interval, and that of a model left unmeasured."""
+    rng = np.random.default_rng((20261128, seed))
+    n_models, n_accels, clusters = design.n_models, 4, design.clusters
+    common = rng.normal(0, 0.2, n_accels)
+    own = rng.normal(0, 0.2, (n_models + 1, n_accels))
+    means = common + own
+    shared = rng.normal(size=(clusters.n_clusters, n_models * n_accels))[clusters.codes]
+    noise = math.sqrt(design.icc) * shared + math.sqrt(1 - design.icc) * rng.normal(size=shared.shape)
+    shifts = means[:n_models].reshape(-1) + noise
+    arms = [(f"m{i}", f"a{j}") for i in range(n_models) for j in range(n_accels)]
+    found = predictability(shifts, arms, clusters, alpha=ALPHA)
+    measured = means[:n_models]
+    truth = float(measured.var(axis=0, ddof=1).sum() / (measured**2).mean(axis=0).sum())
+    new = [p.low <= means[n_models, j] <= p.high for j, p in enumerate(found.predictions)]
+    return {
+        "coverage of the share's interval": found.share_low <= truth <= found.share_high,
+        "coverage of the new model's interval": float(np.mean(new)),
+        "share, noise removed": found.share,
+        "naive share": found.share_naive,
+        "true share": truth,
+    }
