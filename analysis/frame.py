@@ -146,7 +146,8 @@ def _make_frame(benchmark: str, decoding: str, pool: str, cells: dict[ArmKey, li
 
     def table(by_arm: Mapping[ArmKey, NDArray[Any]], absent: Any) -> pd.DataFrame:
         aligned = {k: _aligned(v, rows[id(arms[k].labels)], absent) for k, v in by_arm.items()}
-        return pd.DataFrame(aligned, index=items.index).set_axis(columns, axis=1)
+        frame = pd.DataFrame(aligned, index=items.index, dtype=object if absent == "" else float)
+        return frame.set_axis(columns, axis=1)
 
     return Frame(
         benchmark,
@@ -176,12 +177,12 @@ def _summary(arm: ArmKey, part: pd.DataFrame, known: Sequence[pd.DataFrame]) -> 
     labels = unique.set_index("item")[["cluster", "category", "group"]].astype(str)
     labels = next((k for k in known[-1:] if k.index.equals(labels.index) and k.equals(labels)), labels)
     if once:
-        score, outcome = part["score"].to_numpy(dtype=float), part["outcome"].astype(str).to_numpy(dtype=object)
+        score, outcome = part["score"].to_numpy(dtype=float), _shared(part["outcome"].astype(str))
         refused, gone = (outcome == "refused").astype(float), np.isnan(score).astype(float)
         positive = np.where(np.isnan(score), math.nan, score > 0)
     else:
         score = part.groupby("item")["score"].mean().reindex(labels.index).to_numpy(dtype=float)
-        outcome = _modal(part).reindex(labels.index).to_numpy(dtype=object)
+        outcome = _shared(_modal(part).reindex(labels.index))
         refused, gone = (
             _share(part, mask, labels.index) for mask in (part["outcome"].eq("refused"), part["score"].isna())
         )
@@ -206,6 +207,13 @@ def _share(part: pd.DataFrame, mask: pd.Series[bool], index: pd.Index[Any]) -> F
     """Share of each item's repeats where `mask` holds, in the order of `index`."""
     by_item = mask.astype(float).groupby(part["item"]).mean()
     return np.asarray(by_item.reindex(index), dtype=np.float64)
+
+
+def _shared(outcomes: pd.Series[str]) -> NDArray[np.object_]:
+    """The outcomes as references to a few texts: comparing two columns of those costs a tenth."""
+    codes, texts = outcomes.factorize()
+    shared: NDArray[np.object_] = np.asarray(texts, dtype=object)[codes]
+    return shared
 
 
 def _aligned(values: NDArray[Any], rows: NDArray[np.intp], absent: Any) -> NDArray[Any]:

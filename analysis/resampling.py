@@ -240,7 +240,8 @@ def _statistics(contrasts: Floats, differences: Floats, clusters: Clusters, flip
     """(patterns, 2 or 3): sum of squares, max |t|, and the Hotelling-type form where it is taken."""
     of_contrasts, family = Family.of(contrasts, clusters), Family.of(differences, clusters)
     sums = of_contrasts.sums
-    _, size, right = np.linalg.svd(sums, full_matrices=False)
+    triangle = np.linalg.qr(sums, mode="r")  # its singular values and right vectors are those of `sums`
+    _, size, right = np.linalg.svd(triangle, full_matrices=False)
     kept = size > 1e-10 * size[0]
     whiten = right[kept].T / size[kept]  # T'(S'S)^+T = |T' whiten|^2
     mixing = _mixing(sums, family.sums)

@@ -22,7 +22,15 @@ DOCS = Path(__file__).parents[2] / "docs" / "statistics.md"
 BEGIN, END = "<!-- calibration: begin (written by python -m tests.calibration) -->", "<!-- calibration: end -->"
 STUDIES = 2000
 FEW = 400  # of the slow ones
-TESTS = ("combined", "sum", "Hotelling", "max |t|", "any false difference", "ANOVA on items", "ANOVA on cluster means")
+TESTS = (
+    "combined",
+    "sum",
+    "Hotelling",
+    "largest t",
+    "any false difference",
+    "ANOVA on items",
+    "ANOVA on cluster means",
+)
 ESTIMATES = ("coverage of shifts", "coverage of differences", "level of the shift test", "false equivalence")
 NOMINAL = dict(zip(ESTIMATES, (0.95, 0.95, ALPHA, ALPHA), strict=True))
 FLIP_TESTS = ("cluster t of the net flips", "cluster sign flip", "exact McNemar")

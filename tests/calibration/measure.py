@@ -70,7 +70,7 @@ def of_tests(design: Design, seed: int) -> dict[str, float]:
         listwise = interaction_test(*whole, clusters.take(complete), n_resamples=FLIPS, rng=rng)
         out["listwise"] = listwise.p <= ALPHA
         clusters = used
-    parts = {"sum": test.p_sum, "Hotelling": test.p_hotelling, "max |t|": test.p_max}
+    parts = {"sum": test.p_sum, "Hotelling": test.p_hotelling, "largest t": test.p_max}
     out |= {"combined": test.p <= ALPHA} | {k: math.nan if p != p else p <= ALPHA for k, p in parts.items()}
     family = family_p(differences, clusters, n_resamples=FLIPS, rng=rng)
     out["any false difference"] = bool((family <= ALPHA).any())
