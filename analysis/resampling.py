@@ -21,7 +21,10 @@ from analysis.study import Omnibus
 
 EXACT_UP_TO = 2**14  # sign patterns; flipping all clusters at once changes no statistic, so 2**(G - 1)
 TIES = 1e-10  # two statistics closer than this are equal: the order of a sum must not decide
-BATCH_CELLS = 2**23  # signs held at once: 64 MB
+#: The signs that the 8 bits of a byte stand for: looked up, they cost a twentieth of unpacking bits and converting.
+SIGNS: Floats = 1.0 - 2.0 * np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).astype(np.float64)
+BATCH_CELLS = 2**19  # signs held at once: 4 MB stay in the cache and are not given back to the system
+BATCH_ROWS = 64  # but at least so many patterns, for the sake of the products
 
 
 @dataclass(frozen=True)
@@ -219,7 +222,7 @@ class Flips:
 
     def batches(self, batch: int | None = None) -> Iterator[Floats]:
         """Rows of signs, at most `batch` at a time, shaped (b, n_clusters); the same rows for any batch."""
-        size = batch or max(1, BATCH_CELLS // max(self.n_clusters, 1))
+        size = batch or max(BATCH_ROWS, BATCH_CELLS // max(self.n_clusters, 1))
         for start in range(0, self.n, size):
             yield self._rows(start, min(start + size, self.n))
 
@@ -229,8 +232,8 @@ class Flips:
             return np.hstack([np.ones((stop - start, 1)), 1.0 - 2.0 * bits])
         # One whole 64-bit draw for 64 clusters of one row, so that rows do not depend on the batch.
         words = self._rng.integers(0, 2**64, size=(stop - start, -(-self.n_clusters // 64)), dtype=np.uint64)
-        drawn = np.unpackbits(words.astype("<u8").view(np.uint8), axis=1, count=self.n_clusters)
-        signs: Floats = 1.0 - 2.0 * drawn.astype(np.float64)
+        drawn = words.astype("<u8", copy=False).view(np.uint8)
+        signs: Floats = SIGNS[drawn].reshape(stop - start, -1)[:, : self.n_clusters]
         if start == 0:
             signs[0] = 1.0
         return signs
