@@ -182,12 +182,20 @@ def sparseml(argv: Sequence[str]) -> int:
     return 0
 
 
+def doctor(argv: Sequence[str]) -> int:
+    """Say what works on this machine, by trying it."""
+    from biaslab.doctor import doctor as run
+
+    return run(argv)
+
+
 VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "list": list_choices,
     "status": status,
     "retry": retry,
     "data": data,
     "track": track,
+    "doctor": doctor,
     "sparseml": sparseml,
     "cache": cache,
 }

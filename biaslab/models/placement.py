@@ -227,7 +227,7 @@ def _what_fits(plain: Placement, weights: Weights, machine: Machine) -> list[str
     # Scales, and embeddings that stay as they are, make 4 bits about 5.
     quarter = round(OVERHEAD * weights.n_floats * 5 / 8)
     if not weights.packed and quarter <= own:
-        found.append(f"a quantizer that works while loading, such as 4 bits ({_gib(quarter)})")
+        found.append(f"a checkpoint that is quantized to 4 bits already (about {_gib(quarter)})")
     if plain.device != "cpu":
         if plain.needed_bytes <= 0.9 * (own + machine.host):
             found.append("placement.offload=cpu for the baseline, slowly")

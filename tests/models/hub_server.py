@@ -64,6 +64,7 @@ class Hub:
     repos: dict[str, Repo] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
     unknown: list[str] = field(default_factory=list)
+    users: dict[str, str] = field(default_factory=dict)  # token -> name, for whoami
 
     def add(self, repo_id: str, folder: Path, **options: Any) -> Repo:
         """Serve the files of a folder as `repo_id`."""
@@ -106,6 +107,10 @@ class Handler(BaseHTTPRequestHandler):
         resolve, info = RESOLVE.fullmatch(path.removeprefix("/stored")), INFO.fullmatch(path)
         if path == "/api/agent-harnesses":  # the client library asks this for its own user agent, not for a file
             return self._error(404, "", "no such address")
+        if path == "/":
+            return self._json({}, body)
+        if path == "/api/whoami-v2":
+            return self._whoami(body)
         if not resolve and not info:
             self.hub.unknown.append(f"{self.command} {path}")
             return self._error(404, "", "no such address")
@@ -123,6 +128,10 @@ class Handler(BaseHTTPRequestHandler):
         if name.endswith(".safetensors") and not stored:
             return self._redirect(repo, name, f"/stored/{repo_id}/resolve/{revision}/{name}")
         return self._file(repo, name, body)
+
+    def _whoami(self, body: bool) -> None:
+        name = self.hub.users.get(self.headers.get("Authorization", "").removeprefix("Bearer "))
+        return self._json({"name": name, "type": "user"}, body) if name else self._error(401, "", "Invalid token")
 
     def _refusal(self, repo: Repo | None, revision: str, *, is_file: bool) -> tuple[int, str, str] | None:
         if repo is None:

@@ -69,9 +69,9 @@ def test_offload_is_used_only_when_asked_for() -> None:
             Machine((), 24 * GIB),
             {},
             r"model=big needs 35\.2 GiB in float32 and the memory here is 24\.0 GiB; what would fit: dtype=bfloat16 "
-            r"\(17\.6 GiB\); a quantizer that works while loading, such as 4 bits \(5\.5 GiB\)",
+            r"\(17\.6 GiB\); a checkpoint that is quantized to 4 bits already \(about 5\.5 GiB\)",
         ),
-        (Machine((), 8 * GIB), {}, r"what would fit: a quantizer that works while loading"),
+        (Machine((), 8 * GIB), {}, r"what would fit: a checkpoint that is quantized to 4 bits already"),
         (Machine((), 2 * GIB), {}, r"; a smaller model, or a machine with more memory"),
         (Machine((12 * GIB,), 64 * GIB), {}, r"needs 17\.6 GiB in bfloat16 and the memory of the GPU here is 12\.0"),
         (Machine((12 * GIB,), 64 * GIB), {}, r"device=cpu dtype=bfloat16"),
