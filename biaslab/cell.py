@@ -138,6 +138,8 @@ def compute(
         responses = _ask(spec, model, engine, flat, seeds, repeat, on_progress, chunks, spent)
         rows += _rows(spec.benchmark, items, asked, responses, repeat)
     frame = pd.DataFrame(rows)
+    if config.record_prompts:
+        frame["prompt"] = frame["item"].map(_prompt_texts(spec, model, engine, items, asked))
     frame["reference"] = frame["item"].isin({item.id for item in beside})
     if beside:
         frame = spec.benchmark.contrast(frame)
@@ -256,11 +258,31 @@ def _rows(
                 "refused": record.refused,
                 "truth": float(item.truth),
                 "prompt_tokens": max(response.prompt_tokens for response in mine),
+                "sent": _sent(mine),
+                "prompt": "",
                 "response": record.response,
                 "detail": dict(record.detail),
             }
         )
     return rows
+
+
+def _sent(responses: Sequence[Response]) -> str:
+    """What the item's requests were sent, as one hash: of one request its own, of several that of their hashes."""
+    if len(responses) == 1:
+        return responses[0].sent
+    return hashlib.sha256("".join(response.sent for response in responses).encode()).hexdigest()
+
+
+def _prompt_texts(
+    spec: CellSpec, model: LoadedModel, engine: Engine, items: Sequence[Item], asked: Sequence[Sequence[Request]]
+) -> dict[str, str]:
+    """Item -> JSON of the texts it is asked with."""
+    format = {"chat": spec.prompt.chat, "system": spec.prompt.system}
+    return {
+        item.id: json.dumps([engine.sent(model, request, **format) for request in requests], ensure_ascii=False)  # type: ignore[arg-type]
+        for item, requests in zip(items, asked, strict=True)
+    }
 
 
 def _coverage(frame: pd.DataFrame) -> dict[str, int]:

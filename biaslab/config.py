@@ -91,6 +91,7 @@ class Config:
     force : compute complete cells again, as a new attempt beside the old one.
     accel_cache : folder of accelerated weights that are dear to make (calibrated ones), "auto" for
         <outputs>/accel_cache, or "off". accel_cache_gib : its bound; the longest unused are dropped.
+    record_prompts : keep the text of what was sent in the records (its hash is always there).
     cell_timeout : seconds after which a cell, or the making of an arm, counts as hung and fails; null: never.
     """
 
@@ -116,6 +117,7 @@ class Config:
     force: bool = False
     accel_cache: str = "auto"
     accel_cache_gib: float = 20.0
+    record_prompts: bool = False
     cell_timeout: float | None = None
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from biaslab.engine.batching import Limits
 from biaslab.engine.choices import choice_spans, choose
 from biaslab.engine.generation import generate
-from biaslab.engine.prompts import Renderer, Span
+from biaslab.engine.prompts import Renderer, Span, digest
 from biaslab.engine.requests import (
     Choice,
     Decoding,
@@ -88,6 +88,16 @@ class Engine:
         responses = dict(zip((*scored, *written), (*answers, *texts), strict=True))
         return [responses[i] for i in range(len(requests))]
 
+    def sent(self, model: LoadedModel, request: Request, *, chat: bool = False, system: str = "") -> tuple[str, ...]:
+        """What `run` sends for a request, as text with every special token written out, a text per sequence."""
+        renderer = Renderer(model.tokenizer, chat=chat, system=system)
+        if isinstance(request, Generate):
+            sequences = [renderer.prompt_ids(request.prompt)]
+        else:
+            sequences = [span.ids for span in _spans(renderer, request)]
+        decode = model.tokenizer.decode
+        return tuple(str(decode(list(ids), clean_up_tokenization_spaces=False)) for ids in sequences)
+
     def limits(self, model: LoadedModel) -> Limits:
         """The engine's batch limits, with what the arm asks for instead (placebo_batch).
 
@@ -112,7 +122,10 @@ def _score(
     progress = _Share(on_progress, len(flat), len(requests))
     scores = iter(score_sequences(model, flat, limits, progress.add, way))
     answers = {
-        request: _answer(model, renderer, request, group, [next(scores) for _ in group])
+        request: replace(
+            _answer(model, renderer, request, group, [next(scores) for _ in group]),
+            sent=digest(span.ids for span in group),
+        )
         for request, group in groups.items()
     }
     progress.finish()

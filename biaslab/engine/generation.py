@@ -26,7 +26,7 @@ from biaslab.engine.batching import (
     run_batches,
     take_padded,
 )
-from biaslab.engine.prompts import EmptyRequest, Renderer
+from biaslab.engine.prompts import EmptyRequest, Renderer, digest
 from biaslab.engine.requests import Decoding, Generate, GenerateResponse
 from biaslab.models.base import BY_TOKEN, LoadedModel
 
@@ -199,10 +199,12 @@ def draw(logits: torch.Tensor, generators: Sequence[np.random.Generator], decodi
 def _response(model: LoadedModel, writing: _Writing) -> GenerateResponse:
     """new_tokens counts those of a stop string, which the text leaves out, but no end token."""
     if not writing.finish:
-        return GenerateResponse("", "too_long", 0, len(writing.prompt), too_long=True)
+        return GenerateResponse("", "too_long", 0, len(writing.prompt), too_long=True, sent=digest([writing.prompt]))
     text = _text(model, writing)
     cuts = [text.index(stop) for stop in writing.request.stop if stop in text]
-    return GenerateResponse(text[: min(cuts, default=None)], writing.finish, len(writing.ids), len(writing.prompt))
+    n_new, n_prompt = len(writing.ids), len(writing.prompt)
+    cut = text[: min(cuts, default=None)]
+    return GenerateResponse(cut, writing.finish, n_new, n_prompt, sent=digest([writing.prompt]))
 
 
 def _text(model: LoadedModel, writing: _Writing) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import struct
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -42,6 +44,18 @@ def make_span(context: Ids, whole: Ids) -> Span:
         min(len(context), len(whole)),
     )
     return Span(whole, max(1, shared))
+
+
+def digest(sequences: Iterable[Ids]) -> str:
+    """sha256 (hex) of token sequences, each as its length and its ids, all as little-endian 64-bit integers.
+
+    >>> digest([(1, 2)]) == digest([(1,), (2,)])
+    False
+    """
+    found = hashlib.sha256()
+    for ids in sequences:
+        found.update(struct.pack(f"<{len(ids) + 1}q", len(ids), *ids))
+    return found.hexdigest()
 
 
 class Renderer:

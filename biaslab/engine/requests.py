@@ -77,12 +77,16 @@ Request = LogLikelihood | Choice | Generate
 
 @dataclass(frozen=True)
 class LogLikelihoodResponse:
-    """token_logprobs : natural log p of each scored token, float64; tokens : their text."""
+    """token_logprobs : natural log p of each scored token, float64; tokens : their text.
+
+    sent : as in every response, the sha256 of the token ids the model was sent (see `prompts.digest`).
+    """
 
     token_logprobs: tuple[float, ...]
     tokens: tuple[str, ...]
     prompt_tokens: int
     too_long: bool = False
+    sent: str = ""
 
     @property
     def logprob_sum(self) -> float:
@@ -107,6 +111,7 @@ class ChoiceResponse:
     mass_outside: float
     prompt_tokens: int
     too_long: bool = False
+    sent: str = ""
 
 
 @dataclass(frozen=True)
@@ -118,6 +123,7 @@ class GenerateResponse:
     new_tokens: int
     prompt_tokens: int
     too_long: bool = False
+    sent: str = ""
 
 
 Response = LogLikelihoodResponse | ChoiceResponse | GenerateResponse

@@ -23,6 +23,11 @@ RECORD_COLUMNS: dict[str, tuple[str, str]] = {
     "refused": ("bool", "the model declined to answer"),
     "truth": ("float64", "planted score of the item, NaN where nothing was planted"),
     "prompt_tokens": ("int32", "tokens of the longest prompt sent for the item"),
+    "sent": ("string", "sha256 of the token ids sent for the item's requests, in order"),
+    "prompt": (
+        "string",
+        "JSON: the texts sent, a list per request, special tokens written out; empty unless asked",
+    ),
     "response": ("string", "generated text, untrusted; empty for scored requests"),
     "detail": ("string", "JSON: per-option or per-token log p, other estimators of the score"),
 }

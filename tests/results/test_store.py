@@ -26,7 +26,7 @@ def records(n: int = 3, score: float = 0.25) -> pd.DataFrame:
         {
             "item": [f"i{k}" for k in range(n)], "cluster": "c", "category": "occ", "group": "a|b", "repeat": 0,
             "score": score, "outcome": "more", "refused": False, "truth": np.nan, "prompt_tokens": 7,
-            "response": "", "detail": "{}",
+            "sent": "0" * 64, "prompt": "", "response": "", "detail": "{}",
         }
     )  # fmt: skip
 
