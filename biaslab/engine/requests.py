@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class LogLikelihoodResponse:
     tokens: tuple[str, ...]
     prompt_tokens: int
     too_long: bool = False
-    sent: str = ""
+    sent: str = field(default="", compare=False)  # of the question, not of the answer
 
     @property
     def logprob_sum(self) -> float:
@@ -111,7 +111,7 @@ class ChoiceResponse:
     mass_outside: float
     prompt_tokens: int
     too_long: bool = False
-    sent: str = ""
+    sent: str = field(default="", compare=False)  # of the question, not of the answer
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class GenerateResponse:
     new_tokens: int
     prompt_tokens: int
     too_long: bool = False
-    sent: str = ""
+    sent: str = field(default="", compare=False)  # of the question, not of the answer
 
 
 Response = LogLikelihoodResponse | ChoiceResponse | GenerateResponse

@@ -286,7 +286,7 @@ def test_a_sequence_beyond_the_window_is_too_long_and_never_cut(make_model: Make
     fits, exceeds, choice = run(model, [sentence(text[17]), sentence(text[18]), Choice(context, LONG)])
     assert not fits.too_long
     assert len(fits.token_logprobs) == 16
-    assert exceeds == LogLikelihoodResponse((), (), 18, too_long=True, sent=exceeds.sent)
+    assert exceeds == LogLikelihoodResponse((), (), 18, too_long=True)
     assert (choice.too_long, choice.logprobs, choice.prompt_tokens) == (True, (), 15)
     assert math.isnan(choice.mass_outside)
 
