@@ -9,16 +9,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import biaslab
 import pytest
 import torch
+from torch.overrides import TorchFunctionMode
+
+import biaslab
 from biaslab.engine.core import Engine
 from biaslab.engine.requests import Choice, Decoding, Generate, LogLikelihood, Option, Prompt
 from tests.accel.test_contract import CHOICES
 from tests.cli.run import ROOT, environment
 from tests.engine.conftest import MakeModel
 from tests.models.make import TEXT
-from torch.overrides import TorchFunctionMode
 
 PACKAGE = str(Path(biaslab.__file__).parent)
 FACTORIES = {
