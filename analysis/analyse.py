@@ -74,6 +74,7 @@ def check_settings(settings: Settings) -> None:
         ("seed", settings.seed, settings.seed >= 0, "at least 0"),
         ("coverage", settings.coverage, 0 <= settings.coverage <= 1, "from 0 to 1"),
         ("perplexity_ratio", settings.perplexity_ratio, settings.perplexity_ratio > 1, "above 1"),
+        ("repetition", settings.repetition, 0 < settings.repetition <= 1, "above 0 and at most 1"),
         ("power", settings.power, settings.alpha < settings.power < 1, "above alpha and below 1"),
         ("predictable_share", settings.predictable_share, 0 < settings.predictable_share < 1, "above 0 and below 1"),
         ("floor_quantile", settings.floor_quantile, 0 < settings.floor_quantile < 1, "above 0 and below 1"),

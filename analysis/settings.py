@@ -23,6 +23,8 @@ class Settings:
     seed : of the flips.
     coverage : least share of items with an answer for a cell to count as valid, in [0, 1].
     perplexity_ratio : perplexity over the baseline's above which an arm is marked degenerate.
+    repetition : share of repeated 4-grams in generated text above which an arm that repeats more than its baseline
+        is marked degenerate, in (0, 1].
     power : chance with which the minimum detectable effect is found, above alpha and below 1.
     predictable_share : shifts count as predictable across models when the model-specific share of their mean
         square is shown to be under it, as not predictable when it is shown to be over it, in (0, 1).
@@ -37,6 +39,7 @@ class Settings:
     seed: int = 0
     coverage: float = 0.80
     perplexity_ratio: float = 1.5
+    repetition: float = 0.20
     power: float = 0.80
     predictable_share: float = 0.50
     floor_quantile: float = 0.95

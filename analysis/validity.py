@@ -15,8 +15,9 @@ def marked_arms(frame: Frame, settings: Settings) -> dict[ArmKey, str]:
     """The arms of a frame whose figures are marked, each with its reason.
 
     An arm is marked when fewer answers than the coverage threshold are there, in it or in its baseline, or
-    when its perplexity is more than `perplexity_ratio` times its baseline's (degenerate text counts as less
-    biased). An unknown perplexity marks nothing.
+    when its perplexity is more than `perplexity_ratio` times its baseline's, or when it repeats itself more than
+    `repetition` and more than its baseline (degenerate text counts as less biased). What was not measured marks
+    nothing.
     """
     found = {}
     for arm in frame.arms:
@@ -36,13 +37,19 @@ def _uncovered(coverage: Coverage, settings: Settings) -> str:
 
 
 def _degenerate(frame: Frame, arm: ArmKey, settings: Settings) -> str:
-    own, base = _perplexity(frame, arm), _perplexity(frame, (arm[0], BASELINE))
-    if own > settings.perplexity_ratio * base:
-        ratio = settings.perplexity_ratio
-        return f"perplexity is {own / base:.2f} times the baseline's, the threshold is {ratio:g}"
-    return ""
+    base = (arm[0], BASELINE)
+    reasons = []
+    own, other = (_measured(frame, key, "perplexity") for key in (arm, base))
+    if own > settings.perplexity_ratio * other:
+        limit = settings.perplexity_ratio
+        reasons.append(f"perplexity is {own / other:.2f} times the baseline's, the threshold is {limit:g}")
+    own, other = (_measured(frame, key, "repetition") for key in (arm, base))
+    if own > settings.repetition and own > other:
+        what = f"{own:.0%} of the 4-grams it writes are repeated ({other:.0%} of the baseline's)"
+        reasons.append(f"{what}, the threshold is {settings.repetition:.0%}")
+    return "; ".join(reasons)
 
 
-def _perplexity(frame: Frame, arm: ArmKey) -> float:
+def _measured(frame: Frame, arm: ArmKey, name: str) -> float:
     cells = frame.cells.get(arm)
-    return number((cells[0].content.get("efficiency") or {}).get("perplexity")) if cells else math.nan
+    return number((cells[0].content.get("efficiency") or {}).get(name)) if cells else math.nan

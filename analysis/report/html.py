@@ -71,8 +71,8 @@ def render(study: Study) -> str:
         transfer=transfer if 1 < len(transfer.rows) <= MOST_COLUMNS else None,
         transfer_svg=Markup(svg.heat(transfer)),
         costs=[(f, Markup(svg.scatter(f))) for b in study.benchmarks if (f := cost_figure(study, b))],
-        settings=sorted(_flat(study.settings).items()),
-        provenance=sorted(_flat(study.provenance).items()),
+        settings=sorted(flat(study.settings).items()),
+        provenance=sorted(flat(study.provenance).items()),
         style=Markup(here.joinpath("style.css").read_text(encoding="utf-8")),
         script=Markup(here.joinpath("script.js").read_text(encoding="utf-8")),
     )
@@ -146,11 +146,12 @@ def _facts(fact: Mapping[str, Any]) -> str:
     return "; ".join(f"{key} {number(v) if isinstance(v, float) else v}" for key, v in short.items())
 
 
-def _flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+def flat(value: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested settings or provenance as dotted names and texts."""
     found: dict[str, str] = {}
     for key, item in value.items():
         if isinstance(item, Mapping):
-            found |= _flat(item, f"{prefix}{key}.")
+            found |= flat(item, f"{prefix}{key}.")
         else:
             found[f"{prefix}{key}"] = (
                 item if isinstance(item, str) else json.dumps(item, ensure_ascii=False, default=str)

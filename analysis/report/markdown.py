@@ -6,7 +6,7 @@ import math
 import re
 from typing import Any
 
-from analysis.report.html import Matrix, matrix, number
+from analysis.report.html import Matrix, flat, matrix, number
 from analysis.report.tables import Table, all_tables, of_benchmark
 from analysis.study import Study
 
@@ -48,6 +48,8 @@ def render(study: Study) -> str:
         _table(tables["cost"]),
         "## Methods",
         escape(study.methods),
+        "Settings (choose them before looking): "
+        + ", ".join(escape(f"{k} = {v}") for k, v in sorted(flat(study.settings).items())),
         f"Made by: {escape(study.command)}",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"

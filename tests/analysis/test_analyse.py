@@ -339,6 +339,7 @@ SETTINGS: list[tuple[Callable[[Settings], Settings], str]] = [
     (lambda s: replace(s, alpha=0.0001), r"n_resamples=999: must be at least 1/alpha - 1 \(9999\)"),
     (lambda s: replace(s, coverage=1.1), "coverage=1.1"),
     (lambda s: replace(s, perplexity_ratio=1.0), "perplexity_ratio=1.0: must be above 1"),
+    (lambda s: replace(s, repetition=0.0), "repetition=0.0: must be above 0 and at most 1"),
     (lambda s: replace(s, power=0.05), "power=0.05: must be above alpha and below 1"),
     (lambda s: replace(s, predictable_share=1.0), "predictable_share=1.0: must be above 0 and below 1"),
     (lambda s: replace(s, floor_quantile=0.0), "floor_quantile=0.0: must be above 0 and below 1"),
@@ -402,3 +403,14 @@ def test_a_margin_of_a_benchmark_that_is_not_there_is_refused(tmp_path: Path) ->
     assert "inside the margin (0.7 log-odds for Planted)" in result.methods
     with pytest.raises(AnalysisError, match=r"by_benchmark\.crows: no such benchmark here; choose from planted"):
         study(tmp_path / "b", replace(FAST, margins=Margins(by_benchmark={"crows": 0.1})))
+
+
+@pytest.mark.parametrize(("base", "own", "marked"), [(0.05, 0.3, True), (0.05, 0.2, False), (0.4, 0.3, False)])
+def test_an_arm_that_repeats_itself_is_marked(tmp_path: Path, base: float, own: float, marked: bool) -> None:
+    written = {
+        ("tiny_llama", "none"): {"efficiency": {"perplexity": 12.5, "repetition": base}},
+        ("tiny_llama", "hqq4"): {"efficiency": {"perplexity": 12.5, "repetition": own}},
+    }
+    shift = shifts(study(tmp_path, FAST, overrides=written).benchmarks[0])["tiny_llama", "hqq4"]
+    assert shift.valid != marked
+    assert ("30% of the 4-grams it writes are repeated (5% of the baseline's)" in shift.sentence) == marked

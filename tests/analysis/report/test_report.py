@@ -194,3 +194,42 @@ def test_one_model_without_any_shift_still_makes_a_report(study: Study, tmp_path
     paths = write_all(dataclasses.replace(study, benchmarks=bare), tmp_path / "report")
     assert "Mean score" in paths["html"].read_text()
     assert "no shift to show" in terminal.render(dataclasses.replace(study, benchmarks=bare))
+
+
+def test_every_setting_is_printed(study: Study) -> None:
+    page = "".join(Page(html.render(study)).text)
+    text = markdown.render(study).replace("\\", "")
+    for name, value in html.flat(study.settings).items():
+        assert f"{name} = {value}" in page
+        assert f"{name} = {value}" in text
+    assert {"margins.rate", "power", "predictable_share", "floor_quantile"} <= html.flat(study.settings).keys()
+
+
+def test_new_sections_carry_their_numbers(study: Study) -> None:
+    page, text = "".join(Page(html.render(study)).text), markdown.render(study)
+    for b in study.benchmarks:
+        assert b.scales is not None
+        assert b.predictability is not None
+        assert b.scales.sentence in page
+        for value in (b.predictability.share, b.flips[0].net.value, b.power[0].detectable, b.simple_effects[0].f):
+            assert html.number(value) in page
+        assert html.number(b.predictability.share) in text
+    assert study.predictable in page
+    heat = traces.flip_heat(study, study.benchmarks[0])
+    assert len(heat.rows) == 6  # placebos have none
+    transfer = traces.transfer_heat(study)
+    found = next(t for t in study.transfers if (t.source, t.target) == ("One", "Two"))
+    assert transfer.cells[0][1].value == found.r
+    assert transfer.limit == 1.0
+
+
+def test_every_table_has_its_rows(study: Study) -> None:
+    tables = {t.name: t for t in all_tables(study)}
+    filled = {"simple_effects", "contrasts", "assumptions", "scales", "flips", "flip_profile", "flip_groups", "power",
+              "predictability", "predictions", "equivalence", "transfers", "anova", "omnibus"}  # fmt: skip
+    assert {name for name in filled if not tables[name].rows} == set()
+    b = study.benchmarks[0]
+    net = next(r for r in tables["flips"].rows if r[:3] == (b.name, b.decoding, b.pool))
+    assert net[tables["flips"].columns.index("net")] == b.flips[0].net.value
+    for table in tables.values():
+        assert all(len(row) == len(table.columns) for row in table.rows)
