@@ -50,12 +50,13 @@ def analyse_benchmark(frame: Frame, absent: Sequence[Missing], settings: Setting
     verdict, sentence = benchmark_verdict(test, contrasts, moved, unit=unit, alpha=settings.alpha)
     categories, left_out = category_shifts(frame, levels, settings)
     n_items = int(complete_items(frame, levels.grid).sum())
-    cautions = [*levels.cautions, *_incomplete(n_items, frame), *left_out, *_contradictions(moved)]
+    cautions = [*levels.cautions, *left_out, *_contradictions(moved)]
     cautions += _without_marked(frame, levels, marked, verdict, settings)
     anova = classic_anova(frame, levels.grid, alpha=settings.alpha)
     more = sections(
         frame, levels, settings, margins=margins, floor=floor, moved=moved, contrasts=contrasts, test=test, anova=anova
     )
+    cautions += _incomplete(n_items, frame, kernel=more["listwise"] is not None)
     cautions += more.pop("cautions")
     return BenchmarkResult(
         name=frame.benchmark,
@@ -112,14 +113,16 @@ def _published(frame: Frame) -> list[dict[str, Any]]:
     return rows
 
 
-def _incomplete(n_complete: int, frame: Frame) -> list[str]:
+def _incomplete(n_complete: int, frame: Frame, *, kernel: bool) -> list[str]:
+    """How many items are complete, and which analysis uses which; `kernel`: the omnibus uses all answers."""
     n = len(frame.items)
     if not 0 < n_complete < n:
         return []
+    omnibus = "the omnibus every answer, with an effect for each item" if kernel else "the omnibus those too"
     return [
-        f"{n_complete} of {n} items ({n_complete / n:.0%}) have an answer in every tested cell: the omnibus "
-        "and the ANOVA use those, a shift uses every item answered in its two cells. Answers missing because "
-        "of what they would have been bias all of these."
+        f"{n_complete} of {n} items ({n_complete / n:.0%}) have an answer in every tested cell: the ANOVA uses those, "
+        f"{omnibus}, a shift every item answered in its two cells. Answers missing because of what they would have "
+        "been bias all of these."
     ]
 
 

@@ -21,6 +21,10 @@ from analysis.clusters import Floats
 from analysis.contrasts import ArmKey
 from analysis.estimates import without_rounding
 
+#: An eigenvalue of A under this share of the largest is the 0 of "all cells of a model up by one", met in rounding:
+#: inverted, it would drown the estimates. One pair that connects cells among a million gives more.
+RANK = 1e-9
+
 
 @dataclass(frozen=True)
 class FixedEffects:
@@ -71,14 +75,14 @@ def fixed_effects(scores: Floats, arms: Sequence[ArmKey]) -> FixedEffects | str:
         d = there[:, js].astype(float)
         k = np.maximum(d.sum(axis=1, keepdims=True), 1.0)
         block = np.diag(d.sum(axis=0)) - d.T @ (d / k)
-        if len(js) and np.linalg.matrix_rank(block, tol=1e-9 * max(1.0, float(block.max()))) < len(js) - 1:
+        if len(js) and np.linalg.matrix_rank(block, tol=RANK * max(1.0, float(block.max()))) < len(js) - 1:
             return f"too few answers of {names[m]} are paired to compare all its cells"
         a[np.ix_(js, js)] = block
-    inverse = np.asarray(np.linalg.pinv(a, hermitian=True), dtype=np.float64)
+    inverse = np.asarray(np.linalg.pinv(a, rcond=RANK, hermitian=True), dtype=np.float64)
     b = _centred(scores, models).sum(axis=0)
     accels = list(dict.fromkeys(acc for _, acc in arms))
     common = np.array([[float(acc == x) for x in accels] for _, acc in arms])
-    null = common @ (np.linalg.pinv(common.T @ a @ common, hermitian=True) @ (common.T @ b))
+    null = common @ (np.linalg.pinv(common.T @ a @ common, rcond=RANK, hermitian=True) @ (common.T @ b))
     return FixedEffects(used, inverse @ b, scores, inverse, null, models)
 
 

@@ -101,12 +101,12 @@ SPECS = (
     _Spec("flip_groups", "Flips by group", (*NAMES, "group", "n", "up", "down", "asymmetry", *ESTIMATE, "reason"),
           rows.group_rows, "asymmetry = (up - down) / (up + down); value: net flip rate minus that of all "
           "other items"),
-    _Spec("predictability", "Could it have been known from other models?", ("verdict", "share", "share_low",
+    _Spec("predictability", "Predictability across models", ("verdict", "share", "share_low",
           "share_high", "share_naive", "r2", "r2_low", "r2_high", "r2_naive", "mean_square", "n_models", "n_accels",
           "n_clusters", "reason"), lambda b: [b.predictability] if b.predictability else [],
           "share: model-specific part of the shifts' mean square, sampling noise taken off; r2: of predicting each "
           "model by the others, 0 as good as predicting no change; naive: noise left in"),
-    _Spec("predictions", "What a model not yet measured would do", ("accel", "n_models", "mean", "low", "high",
+    _Spec("predictions", "Predictions for a model not yet measured", ("accel", "n_models", "mean", "low", "high",
           "between_sd", "inside"), lambda b: b.predictability.predictions if b.predictability else [],
           "Interval for the shift of one more model of the same kind; inside: within the smallest margin"),
     _Spec("power", "Power", ("kind", *NAMES, "se", "n_clusters", "margin", "detectable", "detectable_family",

@@ -79,6 +79,19 @@ def test_without_missing_answers_it_is_the_paired_analysis() -> None:
     assert (ours.value, ours.se) == pytest.approx((paired.value, paired.se))
 
 
+@pytest.mark.parametrize("n", [7, 55, 280, 1280, 9450])
+@pytest.mark.parametrize("k", [3, 4, 9])
+def test_no_size_lets_rounding_in(n: int, k: int) -> None:
+    """The normal equations have an exact 0, which rounding turns into 1e-14: it must never be inverted."""
+    arms = [(m, f"a{j}") for m in "ab" for j in range(k)]
+    y = np.random.default_rng((n, k)).normal(size=(n, 2 * k))
+    found = fixed_effects(y, arms)
+    assert isinstance(found, FixedEffects)
+    weights = interaction_basis(arms)
+    assert found.null_contrasts(weights).mean(axis=0) == pytest.approx(y.mean(axis=0) @ weights, rel=1e-7, abs=1e-11)
+    assert found.null_contrasts(weights) == pytest.approx(y @ weights, rel=1e-7, abs=1e-9)
+
+
 def test_both_centrings_have_the_same_mean() -> None:
     y, _ = data(2, missing="at random")
     found = fit(y)
