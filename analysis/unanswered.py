@@ -93,17 +93,17 @@ def adjusted_shifts(frame: Frame, grid: Sequence[ArmKey], *, alpha: float) -> li
     if not isinstance(fit, FixedEffects):
         return []
     used = frame.clusters.take(fit.used)
+    judged = [arm for arm in grid if arm[1] != BASELINE]
+    weights = np.zeros((len(grid), len(judged)))
+    for k, arm in enumerate(judged):
+        weights[grid.index(arm), k], weights[grid.index((arm[0], BASELINE)), k] = 1.0, -1.0
     out = []
-    for j, (model, accel) in enumerate(grid):
-        if accel == BASELINE:
-            continue
-        weights = np.zeros((len(grid), 1))
-        weights[j], weights[grid.index((model, BASELINE))] = 1.0, -1.0
-        shift = frame.shift(model, accel)
-        fixed = cluster_mean(fit.contrasts(weights)[:, 0], used, alpha=alpha)
+    for arm, values in zip(judged, fit.contrasts(weights).T, strict=True):
+        shift = frame.shift(*arm)
+        fixed = cluster_mean(values, used, alpha=alpha)
         paired = cluster_mean(shift, frame.clusters, alpha=alpha)
         listwise = cluster_mean(np.where(complete, shift, math.nan), frame.clusters, alpha=alpha)
-        out.append(AdjustedShift(model, accel, fixed, paired, listwise))
+        out.append(AdjustedShift(*arm, fixed, paired, listwise))
     return out
 
 
