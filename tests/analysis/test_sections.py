@@ -59,7 +59,7 @@ def test_power_and_equivalence_are_those_of_the_shift(holey: Study) -> None:
     assert rows.keys() == shifts.keys()
     tests = {(q.model, q.accel): q for q in b.equivalence if q.kind == "shift"}
     for arm, s in shifts.items():
-        p, df = rows[arm], s.estimate.n_clusters - 1
+        p, df = rows[arm], s.estimate.dof
         assert power_of(p.detectable, se=s.estimate.se, df=df) == pytest.approx(0.8, abs=1e-6)
         at_family = power_of(p.detectable_family, se=s.estimate.se, df=df, alpha=0.05 / 6)
         assert at_family == pytest.approx(0.8, abs=1e-6)
@@ -72,7 +72,7 @@ def test_power_and_equivalence_are_those_of_the_shift(holey: Study) -> None:
 def test_power_is_a_setting(tmp_path: Path) -> None:
     b = only(tmp_path, replace(FAST, power=0.95))
     p, s = b.power[0], b.shifts[0]
-    assert power_of(p.detectable, se=s.estimate.se, df=s.estimate.n_clusters - 1) == pytest.approx(0.95, abs=1e-6)
+    assert power_of(p.detectable, se=s.estimate.se, df=s.estimate.dof) == pytest.approx(0.95, abs=1e-6)
 
 
 def test_refusals_change_the_test_not_what_it_asks(holey: Study) -> None:
