@@ -105,6 +105,7 @@ class Hessian:
         self.dead = diagonal == 0
         diagonal[self.dead] = 1
         diagonal += damping * diagonal.mean()
+        del diagonal  # a view, which would keep the matrix
         # Step by step into one name: two matrices are alive at a time, the peak of what pruning a layer needs.
         H = _cholesky(H, name, upper=False)
         H = torch.cholesky_inverse(H)

@@ -106,3 +106,10 @@ def test_pattern_holds_looks_at_every_group() -> None:
         bad = good.clone()
         bad[0, place] = 1
         assert not pattern_holds(bad, 2, 4)
+
+
+def test_a_large_matrix_is_ranked_in_parts_with_the_same_mask(monkeypatch: pytest.MonkeyPatch) -> None:
+    values = torch.randn(31, 12, generator=torch.Generator().manual_seed(0)).round(decimals=1)  # with ties
+    whole = lowest(values, 5)
+    monkeypatch.setattr("biaslab.accel.masks.AT_ONCE", 50)
+    assert torch.equal(lowest(values, 5), whole)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
-from io import StringIO
+import dataclasses
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from biaslab.accel.compressor import run_oneshot
 from biaslab.accel.engines import Recipe
 from biaslab.accel.layers import decoder_layers
 from biaslab.errors import CellFailed
@@ -22,22 +22,38 @@ EMBEDDING = "token ids"
 
 def pruned_state(model: LoadedModel, ids: Tensor, recipe: Recipe) -> dict[str, Tensor]:
     """State dict of a pruned copy of the model; the model itself stays as it is."""
-    module = copy.deepcopy(model.module)
-    with quiet():
+    module = traceable(model.module, ids.shape[1])
+
+    def modifier() -> list[Any]:
         from llmcompressor.modifiers import pruning
 
-        modifier = getattr(pruning, recipe.modifier)(
-            sparsity=recipe.sparsity,
-            mask_structure=recipe.mask_structure,
-            targets=["Linear"],
-            ignore=head_patterns(module),
-            **recipe.options,
-        )
+        cls = getattr(pruning, recipe.modifier)
+        arguments = {"sparsity": recipe.sparsity, "mask_structure": recipe.mask_structure, **recipe.options}
+        return [cls(targets=["Linear"], ignore=head_patterns(module), **arguments)]
+
     with first_inputs(module) as seen:
-        oneshot(module, model.tokenizer, ids, [modifier])
+        run_oneshot(dataclasses.replace(model, module=module), ids, modifier, "engine=llmcompressor")
     check_inputs(model, seen)
     state: dict[str, Tensor] = module.state_dict()
     return state
+
+
+def traceable(module: Any, length: int) -> Any:
+    """A copy of the model that the library's tracing reads as it computes.
+
+    Traced by 0.14.0.1, Mistral attends to the future as well. Where rows of `length` tokens fit its window it
+    computes what a Llama of its weights computes, and Llama is read rightly; `check_inputs` has the last word.
+    """
+    window = getattr(module.config, "sliding_window", None)
+    if module.config.model_type != "mistral" or (window and length > window):
+        return copy.deepcopy(module)
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    values = {k: v for k, v in module.config.to_dict().items() if k not in ("model_type", "architectures")}
+    llama = LlamaForCausalLM(LlamaConfig(**values)).to(module.device, module.dtype).eval()
+    llama.load_state_dict(module.state_dict())
+    llama.config.name_or_path = module.config.name_or_path
+    return llama
 
 
 @contextmanager
@@ -71,8 +87,8 @@ def first_inputs(module: nn.Module) -> Iterator[dict[str, Tensor]]:
 def check_inputs(model: LoadedModel, seen: Mapping[str, Tensor]) -> None:
     """CellFailed unless the library's calibration saw its first row as the model itself computes it.
 
-    Its tracing rewrites the model's forward. Measured with 0.14.0.1: Mistral loses its attention mask by it,
-    and everything behind would be calibrated on inputs that the model never has.
+    Its tracing rewrites the model's forward. Measured with 0.14.0.1: Mistral loses its causal mask by it, and
+    everything behind would be calibrated on inputs that the model never has.
     """
     import torch
 
@@ -83,7 +99,8 @@ def check_inputs(model: LoadedModel, seen: Mapping[str, Tensor]) -> None:
         if name not in seen or (seen[name].to(inputs) - inputs).float().norm() > limit * inputs.float().norm():
             raise CellFailed(
                 f"engine=llmcompressor calibrates {model.info.architecture} on inputs that the model does not have "
-                f"({name} reads others); use engine=native"
+                f"({name} reads others); rows no longer than a sliding window may help (calibration.length), else "
+                "use engine=native"
             )
 
 
@@ -95,43 +112,3 @@ def head_patterns(module: nn.Module) -> list[str]:
     """
     head = module.get_output_embeddings()  # type: ignore[operator]
     return [f"re:.*{name}" for name, m in module.named_modules() if m is head]
-
-
-def oneshot(module: nn.Module, tokenizer: Any, ids: Tensor, recipe: Sequence[Any]) -> None:
-    """Run llm-compressor's oneshot on `module`, in place, on rows of token ids, in their order.
-
-    It writes no file and prints nothing. Raises CellFailed with the first line of whatever it raised.
-    """
-    with quiet():
-        import llmcompressor
-        from datasets import Dataset
-
-        rows = [{"input_ids": row, "attention_mask": [1] * len(row)} for row in ids.tolist()]
-        try:
-            llmcompressor.oneshot(
-                model=module,
-                tokenizer=tokenizer,
-                dataset=Dataset.from_list(rows),
-                max_seq_length=ids.shape[1],
-                num_calibration_samples=len(rows),
-                shuffle_calibration_samples=False,
-                recipe=list(recipe),
-            )
-        except Exception as error:  # a foreign library's, of any kind
-            first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-            raise CellFailed(f"llm-compressor failed: {first.strip()}") from error
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without the log lines, progress bars and warnings of llm-compressor and what it imports."""
-    with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-        warnings.simplefilter("ignore")
-        import llmcompressor  # noqa: F401  it sets its log up when it is first imported
-        from loguru import logger
-
-        logger.disable("llmcompressor")
-        try:
-            yield
-        finally:
-            logger.enable("llmcompressor")
