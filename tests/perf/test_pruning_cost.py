@@ -94,7 +94,8 @@ def memory(which):
     line = next(line for line in open("/proc/self/status") if line.startswith(which))
     return int(line.split()[1]) * 1024
 
-pruner = {"wanda": Wanda, "sparsegpt": SparseGpt}[sys.argv[1]](pattern="2:4", calibration=Calibration(samples=16, length=16))
+family = {"wanda": Wanda, "sparsegpt": SparseGpt}[sys.argv[1]]
+pruner = family(pattern="2:4", calibration=Calibration(samples=16, length=16))
 pruner.apply(tiny.make("llama"), "warm")  # whatever is imported or set up once
 model = tiny.make("llama", hidden_size=768, num_attention_heads=12, intermediate_size=2048, num_hidden_layers=6)
 layer = sum(p.nbytes for p in decoder_layers(model.module)[1][0].parameters())
@@ -105,7 +106,8 @@ gc.collect()
 open("/proc/self/clear_refs", "w").write("5")  # forget the peak of making the model
 before = memory("VmRSS")
 pruner.apply(model, "it")
-print(json.dumps({"layer": layer, "model": sum(p.nbytes for p in model.module.parameters()), "more": memory("VmHWM") - before}))
+more, whole = memory("VmHWM") - before, sum(p.nbytes for p in model.module.parameters())
+print(json.dumps({"layer": layer, "model": whole, "more": more}))
 """
 
 
