@@ -189,7 +189,7 @@ def _step(model: LoadedModel, ids: torch.Tensor, seen: int, cache: Any) -> Any:
 
     n_rows, n = ids.shape
     return call(
-        model,
+        model.module,
         input_ids=ids,
         attention_mask=torch.ones((n_rows, seen + n), dtype=torch.long, device=ids.device),
         position_ids=torch.arange(seen, seen + n, device=ids.device).expand(n_rows, n),

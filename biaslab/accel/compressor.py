@@ -18,6 +18,7 @@ from biaslab.accel.calibration import Calibration, calibration_ids
 from biaslab.accel.facts import LayerChange, layer_change, sparsity, weight_values
 from biaslab.accel.layers import replace
 from biaslab.accel.quantizing import LayerQuantizer, fitting_group, group_words, misfit, no_group, targets
+from biaslab.accel.tracing import traceable
 from biaslab.errors import BiaslabError, CellFailed
 from biaslab.models.base import Fact, LoadedModel, ModelInfo
 
@@ -109,8 +110,8 @@ class Compressed(LayerQuantizer):
 def within_window(ids: Tensor, window: int | None) -> Tensor:
     """The rows cut into pieces no longer than the model's sliding window, the rest of a row left out.
 
-    llm-compressor (0.14.0.1) calibrates Mistral with full attention, whatever its window; inside the window the
-    two are one.
+    llm-compressor (0.14.0.1) is given such a model without its window (see `traceable`), and inside the window
+    the two are one.
     """
     if not window or window >= ids.shape[1]:
         return ids
@@ -139,7 +140,7 @@ def run_oneshot(model: LoadedModel, ids: Tensor, recipe: Callable[[], Sequence[A
             # already; `targets` has seen that on the model itself, which may have no name.
             with patch.object(Oneshot, "validate_model"):
                 oneshot(
-                    model=model.module,
+                    model=traceable(model.module, ids.shape[1]),
                     tokenizer=model.tokenizer,
                     dataset=_dataset(rows),
                     max_seq_length=len(rows[0]["input_ids"]),

@@ -57,7 +57,7 @@ def lowest(values: Tensor, k: int) -> Tensor:
     if k == 0:
         return torch.zeros_like(values, dtype=torch.bool)
     if values.numel() > AT_ONCE and len(values) > 1:  # ranks are 64-bit, many times the weights' own memory
-        return torch.cat([lowest(part, k) for part in values.split(max(1, AT_ONCE // values.shape[1]))])
+        return torch.cat([lowest(part, k) for part in torch.split(values, max(1, AT_ONCE // values.shape[1]))])
     limit = values.kthvalue(k, dim=1, keepdim=True).values
     below, ties = values < limit, values == limit
     room = k - below.sum(dim=1, keepdim=True)
