@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from biaslab.accel.base import Accelerator
 from biaslab.accel.calibration import Calibration, calibration_ids
-from biaslab.accel.engines import ENGINES, NATIVE, Recipe, pruned_weights, unavailable
+from biaslab.accel.engines import ENGINES, NATIVE, Recipe, pruned_weights, unavailable, version
 from biaslab.accel.facts import LayerChange, layer_change, weight_values
 from biaslab.accel.layers import dense_weight
 from biaslab.accel.masks import check_pattern, parse_pattern, pattern_holds, prune_mask
@@ -102,7 +102,7 @@ class CalibratedPruner(Pruner):
     def prune(self, model: LoadedModel, changes: Changes) -> dict[str, Any]:
         """See Pruner.prune."""
         calibrated = calibration_ids(model, self.calibration)
-        values = {"engine": self.engine, "calibration": calibrated.facts}
+        values = {"engine": self.engine, "engine_version": version(self.engine), "calibration": calibrated.facts}
         if self.engine == NATIVE:
             return values | self.prune_native(model, calibrated.ids, changes)
         weights = pruned_weights(self.engine, model, calibrated.ids, self._recipe())

@@ -102,7 +102,7 @@ def test_weights_are_taken_over_and_measured(monkeypatch: pytest.MonkeyPatch) ->
     model = foreign(monkeypatch, halve)
     assert all((m.weight[:, ::2] == 0).all() for m in dense_linears(model.module).values())
     values = model.facts[0].values
-    assert (values["engine"], values["sparsity"]) == ("sparseml", 0.5)
+    assert (values["engine"], values["engine_version"], values["sparsity"]) == ("sparseml", "1.8.0", 0.5)
 
 
 def test_an_engine_that_touches_more_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:

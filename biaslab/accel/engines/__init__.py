@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import metadata
 from typing import TYPE_CHECKING
 
 from biaslab.errors import CellFailed
@@ -45,6 +46,17 @@ def unavailable(engine: str, model: ModelInfo) -> str | None:
 
         return sparseml_unavailable(model)
     return None
+
+
+def version(engine: str) -> str:
+    """What the Fact calls an engine's version; "" for the native one, which is biaslab's own."""
+    if engine == NATIVE:
+        return ""
+    if engine == LLM_COMPRESSOR:
+        return metadata.version("llmcompressor")
+    from biaslab.accel.engines.sparseml import PINS
+
+    return next(pin for pin in PINS if pin.startswith("sparseml==")).partition("==")[2]
 
 
 def pruned_weights(engine: str, model: LoadedModel, ids: Tensor, recipe: Recipe) -> dict[str, Tensor]:
