@@ -15,12 +15,12 @@ import numpy as np
 
 from analysis.contrasts import BASELINE, ArmKey
 from analysis.equivalence import equivalence_of
-from analysis.estimates import cluster_mean
+from analysis.estimates import cluster_mean, interval
 from analysis.frame import Frame
 from analysis.settings import Settings
 from analysis.study import Estimate
 from analysis.validity import marked_arms
-from analysis.verdict import clusters_needed, equivalence_margin
+from analysis.verdict import equivalence_margin
 from analysis.words import plural
 
 PASS, FAIL, CANNOT_TELL = "PASS", "FAIL", "CANNOT TELL"
@@ -122,9 +122,23 @@ def _verdict(
         return PASS, f"all {estimate.n_items} scores are the same" if estimate.exact_zero else "within the margin"
     if not math.isfinite(estimate.se):
         return CANNOT_TELL, estimate.reason
-    needed = clusters_needed(estimate, margin, settings.alpha)
+    needed = clusters_to_decide(estimate, margin, settings.alpha)
     more = f"; about {plural(needed, 'cluster')} would settle it" if needed else ""
     return CANNOT_TELL, f"the interval reaches beyond the margin{more}"
+
+
+def clusters_to_decide(estimate: Estimate, margin: float, alpha: float) -> int | None:
+    """Clusters of the present size at which this very estimate would be shown within the margin, or beyond it.
+
+    The error shrinks with the square root of the clusters; the correction for several cells is left out. None
+    where the estimate lies on the margin, or it would take a million times as many.
+    """
+    low, high = interval(estimate, alpha=2 * alpha)
+    room = abs(abs(estimate.value) - margin)
+    ratio = (high - low) / 2 / room if room > 0 else math.inf
+    if not ratio <= 1e3:
+        return None
+    return max(math.ceil(estimate.n_clusters * ratio**2), estimate.n_clusters + 1)
 
 
 def _beyond(estimate: Estimate, margin: float) -> float:

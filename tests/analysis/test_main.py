@@ -119,6 +119,16 @@ def test_a_whole_analysis_imports_neither_torch_nor_biaslab(tmp_path: Path) -> N
     assert python(code).stdout.strip().splitlines()[-1] == "[]"
 
 
+def test_a_reader_that_stops_early_is_no_error(tmp_path: Path) -> None:
+    sweep = make_sweep(tmp_path, **SMALL)
+    command = [sys.executable, "-m", "analysis", "recommend", f"results={sweep}"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.close()
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
+
+
 def test_help_answers_within_a_second() -> None:
     best = 9.0
     for _ in range(3):  # the machine may be busy; the fastest of three is the program's own time

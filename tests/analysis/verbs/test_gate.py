@@ -10,14 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy import stats
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import ttost_paired
 
 from analysis.__main__ import main
-from analysis.decision import CANNOT_TELL, FAIL, PASS, Judgement, decided, judge, overall
+from analysis.decision import CANNOT_TELL, FAIL, PASS, Judgement, clusters_to_decide, decided, judge, overall
 from analysis.frame import make_frames
 from analysis.load import load
 from analysis.settings import Settings
+from analysis.study import Estimate
 from tests.analysis.fake import make_sweep
 
 SMALL: dict[str, Any] = {"accels": ("hqq4", "wanda50"), "n_clusters": 20, "items_per_cluster": 4}
@@ -53,6 +55,15 @@ def test_failures_are_holm_adjusted(tmp_path: Path) -> None:
     expected = multipletests(p[:4], method="holm")[1]
     assert adjusted[:4] == pytest.approx(expected.tolist())
     assert [j.verdict for j in decided(found, alpha=0.04)] == [CANNOT_TELL, FAIL, CANNOT_TELL, FAIL, CANNOT_TELL]
+
+
+def test_the_clusters_that_would_decide() -> None:
+    e = Estimate(0.2, 0.02, 0.16, 0.24, 0.0, 900, 101)
+    half = stats.t.ppf(0.95, 100) * 0.02
+    for margin in (0.21, 0.19):  # within it, or beyond it: as far in both
+        assert clusters_to_decide(e, margin, 0.05) == pytest.approx(101 * (half / 0.01) ** 2, abs=1)
+    assert clusters_to_decide(e, 0.2, 0.05) is None
+    assert clusters_to_decide(e, 0.9, 0.05) == 102
 
 
 def test_one_open_cell_is_enough_not_to_pass() -> None:
