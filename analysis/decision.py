@@ -19,8 +19,9 @@ from analysis.estimates import cluster_mean, interval
 from analysis.frame import Frame
 from analysis.settings import Settings
 from analysis.study import Estimate
+from analysis.unanswered import scale_ends
 from analysis.validity import marked_arms
-from analysis.verdict import equivalence_margin
+from analysis.verdict import equivalence_margin, within
 from analysis.words import plural
 
 PASS, FAIL, CANNOT_TELL = "PASS", "FAIL", "CANNOT TELL"
@@ -72,6 +73,8 @@ def judge(frame: Frame, model: str, candidate: str, settings: Settings, *, margi
         return Judgement(*place, CANNOT_TELL, reason, math.nan, estimate, only_baseline=only[0], only_candidate=only[1])
     test = equivalence_of(estimate, margin=margin, alpha=settings.alpha)
     verdict, reason = _verdict(frame, (model, candidate), test.equivalent, estimate, margin, settings)
+    if verdict == PASS and (lost := _decided_by_the_missing(frame, (model, candidate), margin, settings)):
+        reason += f"; {plural(lost, 'missing answer')} at the ends of the scale could take it out"
     return Judgement(
         *place,
         verdict,
@@ -125,6 +128,20 @@ def _verdict(
     needed = clusters_to_decide(estimate, margin, settings.alpha)
     more = f"; about {plural(needed, 'cluster')} would settle it" if needed else ""
     return CANNOT_TELL, f"the interval reaches beyond the margin{more}"
+
+
+def _decided_by_the_missing(frame: Frame, arm: ArmKey, margin: float, settings: Settings) -> int:
+    """Missing answers, if giving them the ends of the scale takes the shift out of the margin; else 0."""
+    base, own = frame.score(arm[0], BASELINE), frame.score(*arm)
+    gone = np.isnan(base) | np.isnan(own)
+    if not gone.any():
+        return 0
+    ends = scale_ends(np.column_stack([base, own]), str(frame.meta["score_kind"]))
+    for of_own, of_base in (ends, ends[::-1]):
+        shift = np.where(np.isnan(own), of_own, own) - np.where(np.isnan(base), of_base, base)
+        if not within(cluster_mean(shift, frame.clusters, alpha=settings.alpha), margin, settings.alpha):
+            return int(gone.sum())
+    return 0
 
 
 def clusters_to_decide(estimate: Estimate, margin: float, alpha: float) -> int | None:

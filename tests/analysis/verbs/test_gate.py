@@ -122,6 +122,14 @@ def test_items_of_one_side_only_are_counted(tmp_path: Path, capsys: pytest.Captu
     capsys.readouterr()
 
 
+def test_missing_answers_that_could_decide_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = make_sweep(tmp_path, **SMALL, shift=0.0, noise=0.05, missing=0.05)
+    assert gate(f"results={sweep}", "candidate=hqq4", "margin=0.1") == 0
+    assert "missing answers at the ends of the scale could take it out" in capsys.readouterr().out
+    assert gate(f"results={sweep}", "candidate=hqq4", "margin=9") == 0  # a margin that no answer could leave
+    assert "could take it out" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
