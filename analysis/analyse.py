@@ -14,6 +14,7 @@ from analysis.effects import holm
 from analysis.errors import AnalysisError
 from analysis.foresight import predictable, transfers
 from analysis.frame import Frame, make_frames
+from analysis.importers.cells import refuse_without_baseline
 from analysis.importers.inputs import Inputs
 from analysis.levels import check_named
 from analysis.load import Cell, Loaded, load
@@ -35,6 +36,7 @@ def analyse(results: Path | str, settings: Settings | None = None, inputs: Input
     settings = settings or Settings()
     check_settings(settings)
     loaded = load(Path(results), inputs)
+    refuse_without_baseline(loaded, Path(results))
     frames = make_frames(loaded.cells)
     check_named(frames, settings.accels)
     _check_margins(frames, settings)

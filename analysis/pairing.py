@@ -14,6 +14,8 @@ from analysis.load import Cell, load
 from analysis.study import Missing
 from analysis.words import listing
 
+CANDIDATE = "candidate"  # label of what its own folder does not name
+
 
 @dataclass(frozen=True)
 class Compared:
@@ -62,12 +64,14 @@ def of_two_folders(baseline: Path, candidate: Path, inputs: Inputs) -> Compared:
     Of the first, its baseline, or the only accelerator in it; of the second, its only accelerator besides a
     baseline, or its baseline where it has nothing else. Two single models are paired whatever they are called.
     """
-    first, second = load(baseline, inputs), load(candidate, inputs)
+    first, second = (
+        load(p, _labelled(inputs, a)) for p, a in ((baseline, inputs.imports.baseline), (candidate, CANDIDATE))
+    )
     base = _only(first.cells, prefer=BASELINE, key=f"baseline={baseline}")
     own = _only(
         [c for c in second.cells if c.accel != BASELINE] or second.cells, prefer="", key=f"candidate={candidate}"
     )
-    label = own[0].accel if own[0].accel != BASELINE else "candidate"
+    label = own[0].accel if own[0].accel != BASELINE else CANDIDATE
     models = list(dict.fromkeys(c.model for c in base)), list(dict.fromkeys(c.model for c in own))
     notes = [*first.notes, *(n for n in second.notes if n not in first.notes)]
     if len(models[0]) == len(models[1]) == 1 and models[0] != models[1]:
@@ -90,6 +94,11 @@ def chosen(frames: Sequence[Frame], benchmarks: Sequence[str]) -> list[Frame]:
         if name not in known:
             raise AnalysisError(f"benchmarks={name}: no cell of it here; choose from {', '.join(known)}")
     return [f for f in frames if not benchmarks or f.benchmark in benchmarks]
+
+
+def _labelled(inputs: Inputs, accel: str) -> Inputs:
+    """The inputs with `accel` for logs whose place names none, unless they have a label for these."""
+    return replace(inputs, imports=replace(inputs.imports, accel=inputs.imports.accel or accel))
 
 
 def _as(cell: Cell, accel: str) -> Cell:

@@ -39,10 +39,14 @@ def to_loaded(table: Table, path: Path, inputs: Inputs) -> Loaded:
         for (model, accel), records in part.groupby(["model", "accel"], sort=False, observed=True):
             cells.append(_cell(str(model), str(accel), str(benchmark), records, meta, path))
     cells.sort(key=lambda c: c.kind != "baseline")
-    if not any(c.kind == "baseline" for c in cells):
-        found = listing(list(dict.fromkeys(c.accel for c in cells)))
-        raise AnalysisError(f"{path}: no row has the baseline; which of {found} is it? Say imports.baseline=NAME")
     return Loaded(path.stem, "", cells, [], {}, notes=[*table.notes, *notes])
+
+
+def refuse_without_baseline(loaded: Loaded, path: Path) -> None:
+    """Raise AnalysisError where imported results have no baseline: what it is called is not known then."""
+    if loaded.notes and not any(c.kind == "baseline" for c in loaded.cells):
+        found = listing(list(dict.fromkeys(c.accel for c in loaded.cells)))
+        raise AnalysisError(f"{path}: no row has the baseline; which of {found} is it? Say imports.baseline=NAME")
 
 
 def _checked(rows: pd.DataFrame, path: Path, inputs: Inputs, notes: list[str]) -> pd.DataFrame:

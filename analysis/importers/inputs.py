@@ -42,6 +42,7 @@ class Imports:
     score_kind : "log-odds", "log-prob" or "rate", for the margin; "auto": a rate if the scores take two values
         that are 1 apart, else log-odds, whose margin is a share of the spread of items.
     direction : in words, what a positive score means; empty: nothing is said of the direction of a shift.
+    accel : label of the logs whose place names no accelerator (gate gives its two folders one each).
     runs : csv with columns folder, model, accel, for logs whose folders are not named <model>/<accel>.
     """
 
@@ -49,6 +50,7 @@ class Imports:
     metric: str = ""
     score_kind: str = "auto"
     direction: str = ""
+    accel: str = ""
     runs: str = ""
 
 
@@ -91,6 +93,9 @@ def runs_of(root: Path, files: Iterable[Path], inputs: Inputs, *, what: str) -> 
                 out[file] = found
             continue
         parts = file.relative_to(root).parts[:-1]
+        if len(parts) < 2 and inputs.imports.accel:
+            out[file] = (parts[0] if parts else root.resolve().name, inputs.imports.accel)
+            continue
         if len(parts) < 2:
             raise AnalysisError(
                 f"{file}: which model and accelerator is this? Put {what} into <model>/<accel>/ below {root}, "

@@ -94,7 +94,16 @@ def test_default_folders(tmp_path: Path) -> None:
 def test_help_lists_every_setting(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     out = capsys.readouterr().out
-    for name in ("alpha=0.05", "margins.log_odds_sd=0.1", "accels=[]", "Exit codes"):
+    for name in (
+        "analysis gate",
+        "analysis power",
+        "analysis recommend",
+        "columns.cluster=cluster",
+        "alpha=0.05",
+        "margins.log_odds_sd=0.1",
+        "accels=[]",
+        "Exit codes",
+    ):
         assert name in out
     assert main([]) == 2
     capsys.readouterr()

@@ -91,8 +91,21 @@ def test_a_whole_analysis_and_a_gate(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert main([*words, f"out={tmp_path}", "n_resamples=99"]) == 0
     assert main(["gate", *words, "candidate=bf16", "margin=1"]) == 0
     assert "own_pairs  other" in capsys.readouterr().out
-    assert main(["gate", f"baseline={HERE / 'lm_eval/small'}", "candidate=x"]) == 2
     capsys.readouterr()
+
+
+def test_a_gate_between_two_output_folders_of_the_harness(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As `--output_path base` and `--output_path int4` leave them: <folder>/<model>/samples_*.jsonl."""
+    for accel in ("none", "bf16"):
+        shutil.copytree(HERE / "lm_eval" / "small" / accel, tmp_path / f"out-{accel}" / "models__small")
+    folders = [f"baseline={tmp_path / 'out-none'}", f"candidate={tmp_path / 'out-bf16'}"]
+    assert main(["gate", *folders, "margin=1", "columns.cluster=template"]) == 0
+    out = capsys.readouterr().out
+    assert "own_pairs  models__small  PASS" in out
+    shift = make_frames(load(HERE / "lm_eval").cells)[0].shift("small", "bf16").mean()
+    assert f"{shift:+.3g} log-prob" in out
+    assert main(["gate", f"baseline={HERE / 'lm_eval/small/none'}", f"candidate={HERE / 'lm_eval/small/bf16'}"]) == 0
+    assert "bf16 is compared with none: one model in each" in capsys.readouterr().out
 
 
 def test_runs_can_be_named_by_a_csv(copy: Path) -> None:
