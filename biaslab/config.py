@@ -20,6 +20,7 @@ from biaslab.accel.custom import resolved
 from biaslab.accel.stack import check_stack
 from biaslab.benchmarks.base import Benchmark
 from biaslab.errors import ConfigError
+from biaslab.launchers import config as launchers
 from biaslab.models.placement import PlacementConfig
 from biaslab.throughput import EfficiencyConfig
 from biaslab.tracking.base import TrackerConfig
@@ -182,6 +183,7 @@ def register() -> None:
     for name, node in [("model", ModelConfig), ("engine", EngineConfig), ("tracker", TrackerConfig)]:
         store.store(name, node=node, group="schema")
     store.store("analysis", node=Settings, group="schema")
+    launchers.register()
     for family, cls in accelerators.families().items():
         store.store(family, node=cls, group="schema/accel")
     for name, benchmark in benchmarks.registry().items():

@@ -134,7 +134,7 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Hydra ships no types
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Plan every job of a multirun."""
-        _guarded(lambda: _start(config.hydra.sweep.dir, job_configs(config)))
+        _guarded(lambda: _start_multirun(config))
 
 
 def run_job(composed: DictConfig) -> list[dict[str, Any]]:
@@ -219,6 +219,13 @@ def started() -> bool:
 def typed_line() -> str:
     """What was typed, as a line that can be typed again."""
     return shlex.join(["python", "-m", "biaslab", *sys.argv[1:]])
+
+
+def _start_multirun(config: DictConfig) -> None:
+    from biaslab.launchers import register_launchers
+
+    register_launchers(str(config.hydra.launcher.get("_target_", "")))
+    _start(config.hydra.sweep.dir, job_configs(config))
 
 
 def _start(folder: str, jobs: Sequence[Config]) -> None:

@@ -1,0 +1,117 @@
+"""Launchers beyond one process, made to outlive a lost job.
+
+Hydra's own plug-ins raise at the first job without a result, which ends the sweep; and its Ray plug-in pins
+cloudpickle below what joblib needs. So ours submit through submitit (with Hydra's plug-in as base), Ray and
+joblib themselves. Hydra takes launchers from its namespace `hydra_plugins` only: ours are registered under a
+name in it when a line starts, so a checkout, an editable install and a wheel need nothing more.
+"""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+from biaslab.errors import ConfigError
+
+NAMESPACE = "hydra_plugins.biaslab"
+#: our launcher -> (module and class here, library it needs, extra that brings it)
+LAUNCHERS = {
+    "SlurmLauncher": ("biaslab.launchers.slurm", "hydra_plugins.hydra_submitit_launcher", "slurm"),
+    "RayLauncher": ("biaslab.launchers.ray", "ray", "ray"),
+    "JoblibLauncher": ("biaslab.launchers.joblib", "joblib", "joblib"),
+}
+
+
+@dataclass
+class Work:
+    """One job as a worker runs it: everything Hydra needs to compose it and to call the task function."""
+
+    hydra_context: Any
+    task_function: Any
+    config: Any
+    overrides: tuple[str, ...]
+    number: int
+    state: dict[type, Any]
+
+    def __call__(self) -> None:
+        """Compose the job and run it; its results are in the store and in its own ledger."""
+        from hydra.core.singleton import Singleton
+        from hydra.core.utils import run_job, setup_globals
+        from omegaconf import open_dict
+
+        from biaslab.config import register, register_resolvers
+
+        register()
+        register_resolvers()
+        Singleton.set_state(self.state)
+        setup_globals()
+        composed = self.hydra_context.config_loader.load_sweep_config(self.config, list(self.overrides))
+        with open_dict(composed.hydra.job):
+            composed.hydra.job.num, composed.hydra.job.id = self.number, str(self.number)
+        run_job(
+            hydra_context=self.hydra_context,
+            task_function=self.task_function,
+            config=composed,
+            job_dir_key="hydra.sweep.dir",
+            job_subdir_key="hydra.sweep.subdir",
+        )
+
+
+def works(launcher: Any, job_overrides: Any, first: int) -> list[Work]:
+    """The jobs of a batch, as pickles can carry them to a worker."""
+    from hydra.core.singleton import Singleton
+
+    state = Singleton.get_state()
+    return [
+        Work(launcher.hydra_context, launcher.task_function, launcher.config, tuple(words), first + i, state)
+        for i, words in enumerate(job_overrides)
+    ]
+
+
+def done() -> Any:
+    """What Hydra gets for every job, lost ones too: the sweep itself keeps the account of what is there."""
+    from hydra.core.utils import JobReturn, JobStatus
+
+    return JobReturn(_return_value=[], status=JobStatus.COMPLETED)
+
+
+def register_launchers(target: str) -> None:
+    """Make the launcher that a config names known to Hydra.
+
+    target : hydra.launcher._target_ of the composed config; anything that is not ours is left alone.
+    Raises ConfigError if the library it needs is not installed.
+    """
+    name = target.removeprefix(f"{NAMESPACE}.")
+    if target == name or name not in LAUNCHERS:
+        return
+    module, plugin, extra = LAUNCHERS[name]
+    try:
+        present = find_spec(plugin) is not None
+    except ModuleNotFoundError:
+        present = False
+    if not present:
+        raise ConfigError(
+            f"hydra/launcher={extra}: needs the extra of that name: pip install -c constraints.txt 'biaslab[{extra}]'"
+        )
+    from hydra.core.plugins import Plugins
+
+    cls = getattr(import_module(module), name)
+    cls.__module__ = NAMESPACE  # never pickled: workers get a Work
+    setattr(_namespace(), name, cls)
+    Plugins.instance().register(cls)
+
+
+def _namespace() -> ModuleType:
+    """The module NAMESPACE, by which Hydra finds the class; made here, for no file has that name."""
+    package, _, name = NAMESPACE.partition(".")
+    try:
+        parent = import_module(package)
+    except ModuleNotFoundError:  # no plug-in is installed
+        parent = sys.modules[package] = ModuleType(package)
+    ours = sys.modules.setdefault(NAMESPACE, ModuleType(NAMESPACE))
+    setattr(parent, name, ours)
+    return ours

@@ -1,0 +1,135 @@
+"""Slurm through submitit: a job that is killed or whose node dies costs its own cells, never the sweep.
+
+submitit's launcher raises at the first job without a result, and asks sacct how jobs are, which clusters
+without accounting lack. This one asks squeue, then sacct if need be, and reports a lost job to the sweep.
+A job that meets its time limit, or is pre-empted, queues itself again under its own number (submitit's
+checkpoint) and finds in the store what it had finished, chunks of a long cell among it.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import time
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmititLauncher
+
+from biaslab.launchers import Work, done, works
+from biaslab.sweep import job_lost
+
+#: States from which a job does not come back by itself.
+ENDED = frozenset(
+    ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "DEADLINE", "BOOT_FAIL", "GONE")
+)
+#: How long a shared file system may take to show the result of a job that has ended.
+GRACE_S = 20.0
+TAIL = 4000
+OURS = ("submitit_folder", "max_num_timeout", "poll_s")
+SHARED = ("timeout_min", "nodes", "tasks_per_node", "cpus_per_task", "gpus_per_node", "mem_gb", "name",
+          "stderr_to_stdout")  # fmt: skip
+
+
+class Requeued:
+    """A job as submitit pickles it; queued again, it is the same job."""
+
+    def __init__(self, work: Work) -> None:
+        self.work = work
+
+    def __call__(self) -> None:
+        """Run the job."""
+        self.work()
+
+    def checkpoint(self) -> Any:
+        """What submitit queues again at a time limit or pre-emption: the store holds what was finished."""
+        import submitit
+
+        return submitit.helpers.DelayedSubmission(self)
+
+
+class SlurmLauncher(BaseSubmititLauncher):  # type: ignore[misc]  # the plug-in ships no types
+    """Submits the jobs of a sweep as one array and waits for all of them, however they end."""
+
+    _EXECUTOR = "slurm"
+
+    def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[Any]:
+        """Run all jobs; lost ones are reported to the sweep, not raised."""
+        import submitit
+
+        executor = submitit.AutoExecutor(
+            folder=self.params["submitit_folder"],
+            cluster="slurm",
+            slurm_max_num_timeout=self.params["max_num_timeout"],
+        )
+        asked = {k: v for k, v in self.params.items() if k not in OURS and v not in (None, {}, [])}
+        executor.update_parameters(**{k if k in SHARED else f"slurm_{k}": v for k, v in asked.items()})
+        Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
+        batch = works(self, job_overrides, initial_job_idx)
+        with executor.batch():
+            jobs = [executor.submit(Requeued(work)) for work in batch]
+        try:
+            self._wait({job: work.number for job, work in zip(jobs, batch, strict=True)})
+        except KeyboardInterrupt:
+            array = jobs[0].job_id.split("_")[0]
+            print(f"biaslab: the jobs stay in the queue; scancel {array} ends them", flush=True)
+            raise
+        return [done() for _ in jobs]
+
+    def _wait(self, waiting: dict[Any, int]) -> None:
+        """Until every job has a result or is lost."""
+        ended: dict[Any, float] = {}
+        asked = float("-inf")
+        while waiting:
+            for job in [job for job in waiting if job.paths.result_pickle.exists()]:
+                number = waiting.pop(job)
+                if (error := job.exception()) is not None:
+                    job_lost(number, f"Slurm job {job.job_id}: {_last_line(str(error))}\n{error}")
+            if time.monotonic() - asked >= self.params["poll_s"]:
+                asked = time.monotonic()
+                for job, state in _states(waiting).items():
+                    if state not in ENDED:
+                        ended.pop(job, None)  # queued again
+                    elif asked - ended.setdefault(job, asked) >= min(GRACE_S, 4 * self.params["poll_s"]):
+                        job_lost(waiting.pop(job), _obituary(job, state))
+            time.sleep(min(1.0, self.params["poll_s"]))
+
+
+def _states(jobs: Iterable[Any]) -> dict[Any, str]:
+    """State of each job; GONE for one that neither the queue nor the accounting knows any more."""
+    by_id = {job.job_id: job for job in jobs}
+    ids = ",".join(by_id)
+    told = _ask(["squeue", "-h", "-r", "-t", "all", "-j", ids, "-o", "%i|%T"])
+    if told is None or not set(by_id) <= set(told):
+        told = (_ask(["sacct", "-X", "-n", "-P", "-j", ids, "-o", "JobID,State"]) or {}) | (told or {})
+    return {job: told.get(name, "GONE") for name, job in by_id.items()}
+
+
+def _ask(command: list[str]) -> dict[str, str] | None:
+    """Lines "id|STATE ..." as a table; None if the command is not there or failed."""
+    try:
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    if answer.returncode and not re.search("Invalid job id", answer.stderr):
+        return None
+    pairs = (line.split("|", 1) for line in answer.stdout.splitlines() if "|" in line)
+    return {name.strip(): state.split()[0].rstrip("+") for name, state in pairs if state.strip()}
+
+
+def _obituary(job: Any, state: str) -> str:
+    """Why a job left no result: its state, and what it said last."""
+    words = {
+        "GONE": "it is no longer known to the queue",
+        "COMPLETED": "it ended without a result",
+    }.get(state, f"it ended as {state}")
+    try:
+        text = Path(job.paths.stderr).read_text(encoding="utf-8", errors="replace")[-TAIL:]
+    except OSError:
+        text = ""
+    return f"Slurm job {job.job_id} is lost: {words}\n{text}"
+
+
+def _last_line(text: str) -> str:
+    return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "it failed")

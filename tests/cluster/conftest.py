@@ -1,0 +1,31 @@
+"""One Slurm for all tests of this folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.slurm import Slurm, lacking
+
+
+@pytest.fixture(scope="session")
+def slurm() -> Iterator[Slurm]:
+    """A running cluster of two nodes."""
+    pytest.importorskip("submitit", reason="needs the extra slurm: tests/cluster/install.sh")
+    if absent := lacking():
+        pytest.skip(f"needs {', '.join(absent)}: tests/cluster/install.sh")
+    if os.geteuid() != 0:
+        pytest.skip("needs root to start Slurm's daemons")
+    folder = Path(tempfile.mkdtemp(prefix="slurm-"))  # short, for munge's socket
+    cluster = Slurm(folder, port=20000 + os.getpid() % 9000)
+    try:
+        cluster.start()
+        yield cluster
+    finally:
+        cluster.stop()
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,42 @@
+"""Launchers: a misspelt key and a lacking library are one line; ours replace the plug-ins' of the same name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from biaslab import launchers
+from biaslab.errors import ConfigError
+from tests.cli.run import biaslab
+
+
+def test_a_misspelt_launcher_key_is_named(tmp_path: Path) -> None:
+    ended = biaslab(tmp_path, "-m", "hydra/launcher=slurm", "hydra.launcher.partitoin=x", "accel=none")
+    assert ended.code == 2, ended
+    assert "hydra.launcher.partitoin: no such key (did you mean partition?)" in ended.err
+    assert ended.err.count("\n") == 1
+
+
+@pytest.mark.parametrize("name", ["SlurmLauncher", "RayLauncher", "JoblibLauncher"])
+def test_a_lacking_library_is_said_with_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(launchers, "find_spec", lambda _: None)
+    extra = launchers.LAUNCHERS[name][2]
+    with pytest.raises(ConfigError, match=rf"hydra/launcher={extra}: needs the extra .* 'biaslab\[{extra}\]'"):
+        launchers.register_launchers(f"hydra_plugins.biaslab.{name}")
+
+
+@pytest.mark.parametrize("target", ["", "hydra._internal.core_plugins.basic_launcher.BasicLauncher", "os.system"])
+def test_what_is_not_ours_is_left_alone(monkeypatch: pytest.MonkeyPatch, target: str) -> None:
+    monkeypatch.setattr(launchers, "import_module", lambda name: pytest.fail(f"imported {name}"))
+    launchers.register_launchers(target)
+
+
+def test_hydra_finds_a_registered_launcher_by_its_name() -> None:
+    pytest.importorskip("joblib", reason="needs joblib")
+    from hydra.core.plugins import Plugins
+    from hydra.utils import get_class
+
+    launchers.register_launchers("hydra_plugins.biaslab.JoblibLauncher")
+    found = get_class("hydra_plugins.biaslab.JoblibLauncher")
+    assert Plugins.instance().class_name_to_class["hydra_plugins.biaslab.JoblibLauncher"] is found
