@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from biaslab.secrets import redact
+
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
@@ -53,7 +55,7 @@ class Reporter:
 
     def say(self, line: str) -> None:
         """One line, above the bars; control characters of untrusted text are made visible."""
-        text = visible(line)
+        text = visible(redact(line))
         if self._progress is not None:
             self._progress.console.print(text, markup=False, highlight=False, soft_wrap=True)
         else:
@@ -116,7 +118,7 @@ def visible(text: str) -> str:
 
 def fail(message: str) -> None:
     """One line of what went wrong, on standard error."""
-    print(f"biaslab: {visible(' '.join(message.split()))}", file=sys.stderr, flush=True)
+    print(f"biaslab: {visible(redact(' '.join(message.split())))}", file=sys.stderr, flush=True)
 
 
 def _is_interactive() -> bool:

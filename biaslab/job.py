@@ -27,6 +27,7 @@ from biaslab.models.hub_files import fetch
 from biaslab.models.placement import Placement
 from biaslab.plan import JobPlan
 from biaslab.results.store import Store
+from biaslab.secrets import redact
 
 if TYPE_CHECKING:
     import torch
@@ -239,12 +240,13 @@ class _Job:
         return deadline(self.plan.config.cell_timeout, _words(specs[0]), stuck)
 
     def _failed(self, spec: CellSpec, error: Exception, started: str) -> None:
-        words = " ".join(explain(error, self.plan.device).split())
+        words = redact(" ".join(explain(error, self.plan.device).split()))
         trace = "".join(traceback.format_exception(error))
         self._record_failure(spec, words, trace, started)
         self.reporter.end_cell(f"! {_words(spec)}: FAILED: {words}")
 
     def _record_failure(self, spec: CellSpec, words: str, trace: str, started: str) -> None:
+        words, trace = redact(words), redact(trace)
         log.error("%s failed\n%s", _words(spec), trace)
         failure = self._describe(spec, None, started) | {"error": words, "traceback": trace, "finished": _now()}
         try:

@@ -11,7 +11,7 @@ from typing import Any
 
 from biaslab.console import fail
 from biaslab.errors import ConfigError
-from biaslab.results.store import read_json
+from biaslab.results.ledger import read_ledger
 from biaslab.status import cell_states, sweep_folder
 
 #: Words of a line that can run code or reach outside the results. A sweep.json may be somebody else's.
@@ -29,7 +29,7 @@ def retry(argv: Sequence[str], run_line: Callable[[], int]) -> int:
     Raises ConfigError for a line that could run somebody's code: such a line must be typed by hand.
     """
     folder = sweep_folder("retry", argv)
-    ledger = read_json(folder / "sweep.json")
+    ledger = read_ledger(folder)
     bad = [state for state in cell_states(folder, ledger) if state.state != "complete"]
     if not bad:
         print(f"sweep {ledger['id']}: every cell is complete, nothing to retry")

@@ -12,7 +12,8 @@ from typing import Any
 from biaslab.console import visible
 from biaslab.errors import ConfigError
 from biaslab.results.claims import host_name
-from biaslab.results.store import CellRef, Store, read_json
+from biaslab.results.ledger import read_ledger
+from biaslab.results.store import CellRef, Store
 
 #: A longer sweep shows only the cells that are not complete, at most so many of them.
 LINES = 60
@@ -58,7 +59,7 @@ def cell_states(folder: Path, ledger: dict[str, Any]) -> list[CellState]:
 
 def report(folder: Path, *, everything: bool = False) -> tuple[list[str], list[CellState]]:
     """Lines that tell how a sweep stands, and the states they were made from."""
-    ledger = read_json(folder / "sweep.json")
+    ledger = read_ledger(folder)
     states = cell_states(folder, ledger)
     counts = Counter(state.state for state in states)
     shown = states
@@ -90,7 +91,7 @@ def _state(store: Store, root: str, entry: dict[str, Any]) -> CellState:
         return CellState(*place, "running", words)
     failure = store.failure(ref)
     if failure:
-        return CellState(*place, "failed", failure["error"])
+        return CellState(*place, "failed", str(failure.get("error")))
     gone = f"its process {owner.pid} on {owner.host} is gone" if owner else ""
     return CellState(*place, "missing", gone)
 
@@ -100,11 +101,11 @@ def _process(ledger: dict[str, Any]) -> str:
     process = ledger.get("process") or {}
     host, pid = process.get("host", "?"), process.get("pid", 0)
     if ledger["status"] != "running":
-        return f"{ledger['status']}, ended {ledger['finished']}"
+        return f"{ledger['status']}, ended {ledger.get('finished')}"
     if host != host_name():
-        return f"started {ledger['created']} on {host}, process {pid}"
+        return f"started {ledger.get('created')} on {host}, process {pid}"
     import psutil  # type: ignore[import-untyped]
 
     if psutil.pid_exists(pid):
-        return f"running since {ledger['created']}, process {pid}"
+        return f"running since {ledger.get('created')}, process {pid}"
     return f"its process {pid} is gone without a word; the same line goes on: {ledger['command']}"

@@ -27,6 +27,7 @@ from biaslab.expand import job_configs, own_part
 from biaslab.results.claims import host_name
 from biaslab.results.schema import SCHEMA_VERSION
 from biaslab.results.store import CellRef, Store, read_json, replace_json
+from biaslab.secrets import redact
 from biaslab.tracking.base import NoTracker, Tracker, make_tracker
 
 log = logging.getLogger(__name__)
@@ -65,7 +66,7 @@ class Sweep:
                 "schema_version": SCHEMA_VERSION,
                 "id": self.folder.name,
                 "command": typed_line(),
-                "argv": sys.argv[1:],
+                "argv": [redact(word) for word in sys.argv[1:]],
                 "created": self.created,
                 "finished": finished,
                 "status": status,
@@ -145,7 +146,7 @@ def run_job(composed: DictConfig) -> list[dict[str, Any]]:
     from biaslab.job import run_job as run
 
     folder = Path(HydraConfig.get().runtime.output_dir)
-    command = "python -m biaslab " + shlex.join(HydraConfig.get().overrides.task)
+    command = redact("python -m biaslab " + shlex.join(HydraConfig.get().overrides.task))
     _Current.bench = _Current.bench or Workbench(_Current.reporter.fetching)
     entries: list[dict[str, Any]] = []
     refusal = ""
@@ -174,7 +175,7 @@ def run_job(composed: DictConfig) -> list[dict[str, Any]]:
 def job_lost(number: int, reason: str) -> None:
     """A launcher's word that job `number` ended without a ledger: its cells will be failures on record."""
     if _Current.sweep is not None:
-        _Current.sweep.lost[number] = reason
+        _Current.sweep.lost[number] = redact(reason)
     _Current.reporter.say(f"! job {number}: {reason.splitlines()[0]}")
 
 
@@ -218,7 +219,7 @@ def started() -> bool:
 
 def typed_line() -> str:
     """What was typed, as a line that can be typed again."""
-    return shlex.join(["python", "-m", "biaslab", *sys.argv[1:]])
+    return redact(shlex.join(["python", "-m", "biaslab", *sys.argv[1:]]))
 
 
 def _start_multirun(config: DictConfig) -> None:

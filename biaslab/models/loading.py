@@ -79,8 +79,11 @@ def load(
     local = {"local_files_only": True, "trust_remote_code": trust_remote_code}
     with quiet(), _load_errors(info):
         folder = str(fetch(info, trust_remote_code=trust_remote_code)) if info.source == "hub" else info.path
-        tokenizer = AutoTokenizer.from_pretrained(folder, **local)
-        module, report = AutoModelForCausalLM.from_pretrained(folder, output_loading_info=True, **local, **options)
+        # Both read a folder, which was fetched at a commit.
+        tokenizer = AutoTokenizer.from_pretrained(folder, **local)  # nosec B615
+        module, report = AutoModelForCausalLM.from_pretrained(  # nosec B615
+            folder, output_loading_info=True, **local, **options
+        )
     _check_report(info, report)
     if "device_map" not in options:
         module = module.to(device)

@@ -85,7 +85,7 @@ def place_of(path: Path) -> str:
         with path.open(encoding="utf-8") as file:
             header = json.loads(file.readline())
         return str(header["place"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return ""
 
 

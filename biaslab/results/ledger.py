@@ -1,0 +1,43 @@
+"""Reading a sweep.json that may be somebody else's: every field is checked before it is used."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from biaslab.errors import StoreError
+from biaslab.results.store import read_json
+
+WORDS = ("model", "accel", "benchmark", "key", "path", "state", "error")
+
+
+def read_ledger(folder: Path) -> dict[str, Any]:
+    """The sweep.json of a sweep's folder; StoreError names the field that is not what it should be."""
+    path = folder / "sweep.json"
+    ledger = read_json(path)
+    for name in ("id", "command", "results", "status"):
+        if not isinstance(ledger.get(name), str):
+            raise StoreError(f"{path}: {name} is {ledger.get(name)!r}, not text; the file is broken")
+    cells = ledger.get("cells")
+    if not isinstance(cells, list):
+        raise StoreError(f"{path}: cells is {type(cells).__name__}, not a list; the file is broken")
+    if PurePosixPath(ledger["results"]).is_absolute() or "\0" in ledger["results"]:
+        raise StoreError(f"{path}: results {ledger['results']!r} is not a relative path")
+    process = ledger.get("process")
+    if not isinstance(process, dict) or not isinstance(process.get("pid"), int) or not 0 <= process["pid"] < 2**31:
+        ledger["process"] = {"host": "an unknown host", "pid": 0}
+    for cell in cells:
+        _check_cell(cell, path)
+    return ledger
+
+
+def _check_cell(cell: Any, path: Path) -> None:
+    if not isinstance(cell, dict) or not all(isinstance(cell.get(name), str) for name in WORDS):
+        raise StoreError(f"{path}: a cell lacks one of {', '.join(WORDS)}; the file is broken")
+    place = PurePosixPath(cell["path"])
+    if cell["state"] == "refused":
+        return
+    names = (cell["benchmark"], cell["model"], cell["accel"], cell["key"])
+    inside = not place.is_absolute() and ".." not in place.parts and not any("/" in name for name in names)
+    if not inside or "\0" in cell["path"] + "".join(names) or ".." in names:
+        raise StoreError(f"{path}: the path {cell['path']!r} does not stay inside the results folder")
