@@ -37,7 +37,7 @@ if os.environ.get("SLURM_JOB_ID"):
 """
 LINE = (
     "-m", "hydra/launcher=slurm", "hydra.launcher.partition=loop", "hydra.launcher.poll_s=1",
-    "hydra.launcher.cpus_per_task=1", "model=tiny_llama", "benchmark=[planted,planted_choices]", "limit=24",
+    "hydra.launcher.cpus_per_task=2", "model=tiny_llama", "benchmark=[planted,planted_choices]", "limit=24",
     "tracker=none",
 )  # fmt: skip
 

@@ -13,7 +13,10 @@ import os
 import random
 import sys
 import time
+import warnings
 from collections.abc import Sequence
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +27,10 @@ PHASES = (
 )  # fmt: skip
 
 
+#: Libraries of which a sweep imports parts as it goes.
+LIBRARIES = frozenset(
+    "transformers hydra omegaconf analysis biaslab hqq pingouin scipy pandas pyarrow jinja2 rich statsmodels".split()
+)
 #: What every fork downloads before its line, slowly, from no network.
 PAYLOAD = random.Random(0).randbytes(1 << 21)
 
@@ -37,9 +44,10 @@ def warm_up() -> None:
     import torch
     import transformers  # noqa: F401
 
-    import biaslab.job  # noqa: F401
+    from biaslab.models.loading import describe_embedded, load
 
     torch.set_num_threads(1)
+    load(describe_embedded("tiny_llama"), device="cpu", dtype="float32")
 
 
 def mark_functions(mark: mmap.mmap, events: Path) -> None:
@@ -126,11 +134,23 @@ def run(folder: Path, line: Sequence[str], mark: mmap.mmap, events: Path) -> Non
         code = int(error.code or 0)
     finally:
         sys.stdout.flush()
+        (folder / "modules").write_text("\n".join(sys.modules))
         os._exit(code)
+
+
+def import_what_was_needed(found: Path) -> None:
+    """Import what a sweep that ended by itself had imported on its way, so that the next fork need not."""
+    if found.is_file():
+        for name in found.read_text().splitlines():
+            if name.split(".")[0] in LIBRARIES:
+                with suppress(Exception):
+                    import_module(name)
+        found.unlink()
 
 
 def serve() -> None:
     """Fork a sweep for every line of JSON on standard input; say its number, and later its exit status."""
+    warnings.simplefilter("ignore")
     warm_up()
     print("ready", flush=True)
     for text in sys.stdin:
@@ -142,6 +162,7 @@ def serve() -> None:
             run(Path(asked["folder"]), asked["line"], mark, Path(asked["events"]))
         print(child, flush=True)
         _, status = os.waitpid(child, 0)
+        import_what_was_needed(Path(asked["folder"]) / "modules")
         print(os.waitstatus_to_exitcode(status), flush=True)
 
 
