@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 @dataclass
 class Margins:
-    """Equivalence margins by kind of score, chosen before looking; see Settings.margin."""
+    """Equivalence margins by kind of score, chosen before looking; see verdict.equivalence_margin."""
 
     log_odds_sd: float = 0.10  # of the baseline's item standard deviation, for log-odds and log-prob scores
     rate: float = 0.02  # absolute, for scores that are rates (2 points)

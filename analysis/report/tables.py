@@ -93,7 +93,7 @@ SPECS = (
           "first minus second is above 0 in one and below 0 in the other, each by its own adjusted p"),
     _Spec("flips", "Answer flips", (*NAMES, "n", "rate", "rate_low", "rate_high", "up", "down", "clear", "net",
           "net_low", "net_high", "p", "p_adjusted", "p_mcnemar", "cancelled", "masked"), rows.flip_rows,
-          "Items whose outcome changed, up towards the stereotype; net = up - down, p by cluster sign flip, exact "
+          "Items whose outcome changed, up where their score rose; net = up - down, p by cluster sign flip, exact "
           "McNemar beside it (items as independent); masked: at least half of the flips cancel"),
     _Spec("flip_profile", "Flips by how sure the baseline was", (*NAMES, "bin", "low", "high", "n", "n_flipped",
           "rate", "rate_low", "rate_high"), rows.profile_rows, "Deciles of the baseline's |score|, the least "
