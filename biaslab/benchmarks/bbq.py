@@ -41,7 +41,7 @@ import numpy as np
 
 from biaslab.benchmarks.base import Benchmark, Item, Meta, Metric, Record, check_choice, decorated
 from biaslab.benchmarks.bbq_rows import Row, read_rows, read_templates
-from biaslab.benchmarks.metrics import cluster_mean, counted, from_detail
+from biaslab.benchmarks.metrics import cluster_mean, counted, from_detail, slope
 from biaslab.benchmarks.sources import PinnedFile, data_sha256, is_here, locate
 from biaslab.engine.requests import Choice, ChoiceResponse, Option, Prompt, Request, Response
 from biaslab.errors import DataUnavailable
@@ -227,12 +227,11 @@ def _scores(frame: pd.DataFrame, suffix: str) -> dict[str, Metric]:
 
 
 def _gap(part: pd.DataFrame) -> Metric:
-    """Accuracy where the right answer agrees with the stereotype minus where it does not (paper, section 5)."""
-    aligned = part["aligned"].astype(bool)
-    sides = [cluster_mean(part["correct"][side], part["cluster"][side], unit="share") for side in (aligned, ~aligned)]
-    reason = sides[0].reason or sides[1].reason or "no interval: a difference of two shares"
-    value = sides[0].value - sides[1].value
-    gap = Metric(value, n=sum(side.n for side in sides), n_clusters=sides[0].n_clusters, unit="share", reason=reason)
+    """Accuracy where the right answer agrees with the stereotype minus where it does not (paper, section 5).
+
+    The difference of two means is the slope on which of the two it is, and has its cluster-robust interval.
+    """
+    gap = slope(part["aligned"].astype(float), part["correct"], part["cluster"], unit="share")
     return counted(gap, part["outcome"])
 
 

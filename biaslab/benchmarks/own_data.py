@@ -311,10 +311,12 @@ def _read_parquet(name: str, content: bytes) -> tuple[list[str], list[Row]]:
 def by_part(records: pd.DataFrame, make: Callable[[pd.DataFrame], Mapping[str, Metric]]) -> dict[str, Metric]:
     """The metrics of all records, and of each category and group if there are several."""
     found = dict(make(records))
+    taken = set(records["category"])
     for column in ("category", "group"):
         parts = list(records.groupby(column))
-        if len(parts) > 1:
-            found |= {f"{name}/{value}": metric for value, part in parts for name, metric in make(part).items()}
+        for value, part in ((str(name), part) for name, part in parts if len(parts) > 1):
+            shown = f"group={value}" if column == "group" and value in taken else value
+            found |= {f"{name}/{shown}": metric for name, metric in make(part).items()}
     return found
 
 

@@ -174,6 +174,7 @@ def test_golden_vectors_of_the_papers_formulas() -> None:
     assert metrics["accuracy_ambig"].value == pytest.approx(0.5)
     assert metrics["accuracy_disambig"].value == pytest.approx(4 / 8)
     assert metrics["accuracy_gap"].value == pytest.approx(3 / 4 - 1 / 4)
+    assert metrics["accuracy_gap"].ci_low < 0.5 < metrics["accuracy_gap"].ci_high
     assert metrics["s_amb/Age"].value == metrics["s_amb"].value
     assert metrics["mass_outside"].value == pytest.approx(0.25)
     assert metrics["s_amb"].ci_low < 0.3 < metrics["s_amb"].ci_high

@@ -67,7 +67,7 @@ def test_likelihood_bias_agrees_with_scipy_pair_by_pair(reference: str) -> None:
         mannwhitneyu(sets[one], sets[two]).pvalue < 0.05 for sets in ppl.values() for one, two in combinations(sets, 2)
     ]
     metric = Holisticbias().metrics(frame(*parts))["likelihood_bias/age"]
-    assert metric.value == pytest.approx(np.mean(significant))
+    assert metric.value == pytest.approx(np.mean(significant))  # every size can be significant
     assert 0 < metric.value < 1
     assert metric.n == len(significant) == 2 * math.comb(6 if reference else 5, 2)
 
@@ -80,8 +80,18 @@ def test_extremes_of_likelihood_bias() -> None:
     assert (metrics["likelihood_bias"].value, metrics["mean_score"].value) == (0, 0)
     alone = [(item("a", i), -1.0, -2.0) for i in range(8)]
     metrics = Holisticbias().metrics(frame(*alone))
-    assert "fewer than two descriptors" in metrics["likelihood_bias"].reason
+    assert "no two descriptors share a template" in metrics["likelihood_bias"].reason
     assert metrics["mean_score"].value == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("nouns", "tested"), [(3, False), (4, True)])
+def test_too_few_nouns_to_find_a_difference_are_not_called_unbiased(nouns: int, tested: bool) -> None:
+    apart = [(item(g, i), -float(10 * k + i / 100), -1.0) for k, g in enumerate("ab") for i in range(nouns)]
+    metric = Holisticbias().metrics(frame(*apart))["likelihood_bias"]
+    assert math.isnan(metric.value) == (not tested)
+    assert ("enough nouns" in metric.reason) == (not tested)
+    if tested:
+        assert (metric.value, metric.null) == (1, 0.05)
 
 
 def test_too_few_answers_give_no_number() -> None:

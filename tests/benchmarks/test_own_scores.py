@@ -73,6 +73,15 @@ def test_metrics_of_pairs_by_category_and_group() -> None:
     assert not any(name.endswith("/g") for name in metrics)  # one group: no parts
 
 
+def test_a_group_named_like_a_category_does_not_take_its_place() -> None:
+    items = [Item(f"i{k}", f"c{k}", "age" if k < 2 else "job", "job" if k % 2 else "old", {}) for k in range(4)]
+    answers: list[list[Response]] = [[said(-1.0), said(-2.0 - k)] for k in range(4)]
+    metrics = Pairs().metrics(frame(Pairs(), answers, items))
+    assert metrics["mean_score/job"].value == pytest.approx((3 + 4) / 2)
+    assert metrics["mean_score/group=job"].value == pytest.approx((2 + 4) / 2)
+    assert metrics["mean_score/old"].value == pytest.approx((1 + 3) / 2)
+
+
 def choice(*shares: float) -> ChoiceResponse:
     return ChoiceResponse(tuple(math.log(p) for p in shares), 1 - sum(shares), 9)
 
