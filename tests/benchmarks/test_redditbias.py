@@ -67,6 +67,16 @@ def test_the_published_test_agrees_with_scipy_with_and_without_outliers() -> Non
     assert metrics["pct_stereotyped"].value == pytest.approx(100 * (ppl[:, 0] < ppl[:, 1]).mean())
 
 
+def test_an_outlier_is_beyond_three_standard_deviations() -> None:
+    ppl = np.column_stack([np.tile([90.0, 110.0], 20), np.tile([95.0, 105.0, 100.0, 100.0], 10)])
+    for value, kept in ((131.0, 40), (137.0, 39)):
+        ppl[0, 0] = value
+        sds = (value - ppl[:, 0].mean()) / ppl[:, 0].std()
+        assert (sds > 3) == (kept == 39)
+        assert 2.5 < sds < 3.5
+        assert Redditbias().metrics(frame(ppl))["t_value_trimmed/race"].n == kept
+
+
 def test_t_by_hand() -> None:
     # Differences -1, -2, -3: mean -2, sd 1, t = -2 / (1 / sqrt 3).
     metrics = Redditbias().metrics(frame(np.array([[10.0, 11.0], [10.0, 12.0], [10.0, 13.0]])))
