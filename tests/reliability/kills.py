@@ -1,6 +1,6 @@
 """Kill -9 at random instants of every phase of a sweep, and what is there afterwards.
 
-    python -m tests.reliability.kills 300 docs/reliability.md
+    python -m tests.reliability.kills 300 docs/reliability.md [SECONDS AT MOST]
 
 A line is run to its end once, untouched: its cells are the truth. Then the same line is started again and
 again in another folder and killed, half of the time at a uniformly random moment, half of the time at a
@@ -90,13 +90,14 @@ class Killer:
         self.truth = {path: pd.read_parquet(f / "records.parquet") for path, f in complete(folder).items()}
         assert len(self.truth) == 6
 
-    def rounds(self, n_kills: int) -> None:
-        """Kill until `n_kills` have landed."""
-        while sum(self.tally.kills.values()) < n_kills:
+    def rounds(self, n_kills: int, end: float) -> None:
+        """Kill until `n_kills` have landed, or until `end` on the monotonic clock."""
+        while sum(self.tally.kills.values()) < n_kills and time.monotonic() < end:
             folder = self._new(f"round{self.tally.finished}")
             self.events.write_text("")
-            while self._round(folder) and sum(self.tally.kills.values()) < n_kills:
-                pass
+            while self._round(folder):
+                if sum(self.tally.kills.values()) >= n_kills or time.monotonic() >= end:
+                    break
             self._finish(folder)
             shutil.rmtree(folder)
             self.tally.finished += 1
@@ -219,13 +220,13 @@ def table(tally: Tally, seconds: float) -> str:
     return "\n".join(lines)
 
 
-def kill(n_kills: int, scratch: Path, seed: int = 0) -> tuple[Tally, float]:
+def kill(n_kills: int, scratch: Path, seed: int = 0, at_most_s: float = float("inf")) -> tuple[Tally, float]:
     """Kill the line `n_kills` times in `scratch`; what was seen, and the seconds it took."""
     start = time.monotonic()
     killer = Killer(scratch, random.Random(seed))
     try:
         killer.learn()
-        killer.rounds(n_kills)
+        killer.rounds(n_kills, start + at_most_s)
     finally:
         killer.close()
     return killer.tally, time.monotonic() - start
@@ -234,7 +235,7 @@ def kill(n_kills: int, scratch: Path, seed: int = 0) -> tuple[Tally, float]:
 def main(argv: list[str]) -> int:
     """Kill as often as asked and put the table into a document between its two marks."""
     with tempfile.TemporaryDirectory() as scratch:
-        tally, seconds = kill(int(argv[0]), Path(scratch))
+        tally, seconds = kill(int(argv[0]), Path(scratch), at_most_s=float(argv[2]) if len(argv) > 2 else float("inf"))
     text = table(tally, seconds)
     print(text)
     if len(argv) > 1:
