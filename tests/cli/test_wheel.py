@@ -28,7 +28,8 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_wheel_carries_conf_weights_and_text(built: Path) -> None:
     names = zipfile.ZipFile(built).namelist()
     for name in (
-        "biaslab/conf/config.yaml", "biaslab/conf/accel/hqq4.yaml", "biaslab/held_out.txt",
+        "biaslab/conf/config.yaml", "biaslab/conf/accel/hqq4.yaml", "biaslab/conf/hydra/launcher/slurm.yaml",
+        "biaslab/launchers/slurm.py", "biaslab/held_out.txt",
         "biaslab/models/embedded/tiny_llama/model.safetensors", "analysis/report/report.html.j2",
         "analysis/report/style.css", "analysis/report/script.js",
     ):  # fmt: skip
