@@ -70,7 +70,9 @@ def test_it_ends_in_a_report_and_a_verdict_table(swept: tuple[Path, str]) -> Non
 def test_nothing_appears_outside_outputs(swept: tuple[Path, str]) -> None:
     folder, _ = swept
     assert [path.name for path in folder.iterdir()] == ["outputs"]
-    assert sorted(p.name for p in (folder / "outputs").iterdir()) == ["reports", "results", "sweeps"]
+    assert sorted(p.name for p in (folder / "outputs").iterdir()) == [
+        "accel_cache", "reports", "results", "sweeps",
+    ]  # fmt: skip
 
 
 def test_a_cell_says_where_and_by_which_kernel_it_was_computed(swept: tuple[Path, str]) -> None:
