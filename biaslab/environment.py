@@ -9,7 +9,11 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("biaslab", "torch", "transformers", "tokenizers", "safetensors", "hqq", "numpy", "pandas", "pyarrow")
+PACKAGES = (
+    *("biaslab", "torch", "transformers", "tokenizers", "safetensors", "hqq", "numpy", "pandas", "pyarrow"),
+    # Where they are installed, they make accelerators.
+    *("bitsandbytes", "torchao", "llmcompressor", "compressed-tensors", "datasets"),
+)
 
 
 def environment(device: str, batch_tokens: int, max_batch: int) -> dict[str, Any]:

@@ -192,6 +192,7 @@ print('SUM', repr(float(reference_logits(run(Path(sys.argv[1]), WANDA)).double()
 """
 
 
+@pytest.mark.slow
 def test_two_processes_compute_once_and_agree(tmp_path: Path) -> None:
     command = [sys.executable, "-W", "ignore", "-c", TWO, str(tmp_path)]
     both = [
@@ -232,6 +233,7 @@ def test_packed_layers_come_back_bit_by_bit(tmp_path: Path, architecture: str, f
     assert all(torch.equal(value, state[name]) for name, value in first.module.state_dict().items())
 
 
+@pytest.mark.slow
 def test_a_second_sweep_calibrates_nothing_and_the_verb_shows_and_empties_it(tmp_path: Path) -> None:
     line = ("accel=wanda50", "benchmark=planted", "limit=30", "analysis=skip")
     assert biaslab(tmp_path, *line).code == 0

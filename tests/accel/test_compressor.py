@@ -207,6 +207,8 @@ def test_skipped_layers_stay_dense_and_another_seed_is_another_replicate() -> No
     assert not torch.equal(one, other)
 
 
+@pytest.mark.extras
+@pytest.mark.filterwarnings("ignore")
 def test_what_awq_does_not_know_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("llmcompressor")
     info = tiny.make("llama").info

@@ -149,6 +149,7 @@ def test_a_step_that_leaves_no_fact_fails_the_cell(module: str) -> None:
         apply_stack(tiny.make("llama"), resolved({"custom": Custom(target=f"{module}.Forgets")}, families()))
 
 
+@pytest.mark.slow
 def test_it_runs_as_typed_and_from_a_folder_of_configs(tmp_path: Path) -> None:
     (tmp_path / "own.py").write_text(textwrap.dedent(OWN))
     conf = tmp_path / "conf" / "accel"

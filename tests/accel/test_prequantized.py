@@ -279,6 +279,7 @@ def test_the_weights_are_the_identity_not_their_folder(original: Path, tmp_path:
     assert one.identity(info)["weights"].startswith("sha256:")
 
 
+@pytest.mark.slow
 def test_it_runs_as_typed_and_refuses_a_stack(tmp_path: Path) -> None:
     pruned = Magnitude().apply(
         load(describe_local(str(embedded_folder("tiny_llama"))), device="cpu", dtype="float32"), "m"
