@@ -61,11 +61,11 @@ class Awq(Compressed):
         return linear.weight.detach()
 
     def method(self) -> str:
-        """See LayerQuantizer.method."""
+        """See Quantizer.method."""
         return f"AWQ {self.bits} bits"
 
     def details(self, model: LoadedModel) -> Mapping[str, Any]:
-        """See LayerQuantizer.details."""
+        """See Quantizer.details."""
         return {"grid": self.grid, "error_against": "the scaled weights"}
 
     @classmethod

@@ -67,7 +67,7 @@ class Bnb4(LayerQuantizer):
         return done
 
     def method(self) -> str:
-        """See LayerQuantizer.method."""
+        """See Quantizer.method."""
         nested = ", scales in 8 bits" if self.double_quant else ""
         return f"bitsandbytes {self.quant_type}, blocks of {self.block_size}{nested}"
 
@@ -80,7 +80,7 @@ class Bnb4(LayerQuantizer):
         return model.device.type == "cpu"
 
     def details(self, model: LoadedModel) -> Mapping[str, Any]:
-        """See LayerQuantizer.details."""
+        """See Quantizer.details."""
         compute = str(model.dtype).removeprefix("torch.") if self.compute_dtype == "model" else self.compute_dtype
         return {"bits": 4, "group_size": self.block_size, "quant_type": self.quant_type, "compute_dtype": compute}
 

@@ -49,7 +49,7 @@ class Bnb8(LayerQuantizer):
         return layer.eval()
 
     def method(self) -> str:
-        """See LayerQuantizer.method."""
+        """See Quantizer.method."""
         return f"LLM.int8(), outliers from {self.threshold:g}" if self.threshold else "LLM.int8() without outliers"
 
     def simulated(self, model: LoadedModel) -> bool:
@@ -59,5 +59,5 @@ class Bnb8(LayerQuantizer):
         return model.device.type == "cpu" and not getattr(ops, "_has_avx512", False)
 
     def details(self, model: LoadedModel) -> Mapping[str, Any]:
-        """See LayerQuantizer.details."""
+        """See Quantizer.details."""
         return {"bits": 8, "threshold": self.threshold, "activations": "int8, one scale a token"}

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from biaslab.accel.calibration import Calibration, calibration_ids
 from biaslab.accel.facts import LayerChange, layer_change, sparsity, weight_values
 from biaslab.accel.layers import replace
-from biaslab.accel.quantizing import LayerQuantizer, fitting_group, group_words, misfit, no_group, targets
+from biaslab.accel.quantizing import Quantizer, fitting_group, group_words, misfit, no_group, targets
 from biaslab.accel.tracing import traceable
 from biaslab.errors import BiaslabError, CellFailed
 from biaslab.models.base import Fact, LoadedModel, ModelInfo
@@ -31,7 +31,7 @@ BITS = (2, 3, 4, 8)
 
 
 @dataclass
-class Compressed(LayerQuantizer):
+class Compressed(Quantizer):
     """Calibrated weight-only quantization of every Linear layer but the head, by llm-compressor.
 
     bits : 2, 3, 4 or 8. group_size : weights of a row that share a scale; a row it does not divide uses the
@@ -74,7 +74,8 @@ class Compressed(LayerQuantizer):
         rows = within_window(calibrated.ids, getattr(model.module.config, "sliding_window", None))
         names = targets(model.module, self.skip, name)
         sizes = {target: self._group(target, model.module.get_submodule(target)) for target in names}
-        originals = {target: model.module.get_submodule(target).weight.detach().clone() for target in names}
+        # Beside the model, in the CPU's memory: a GPU that holds the weights once may not hold them twice.
+        originals = {target: _on_cpu(model.module.get_submodule(target).weight) for target in names}
         groups = config_groups(sizes, self.bits, self.symmetric)
         run_oneshot(model, rows, lambda: self.recipe(model, groups), name)
         changes = [self._pack(model.module, target, originals.pop(target)) for target in names]
@@ -86,14 +87,6 @@ class Compressed(LayerQuantizer):
         model.facts.append(Fact(name, f"{self.method()}, {group_words(list(sizes.values()))}", values))
         return model
 
-    def quantized(self, model: LoadedModel, name: str, linear: nn.Linear) -> nn.Module:
-        """Not how this works: the library takes all layers in one go."""
-        raise NotImplementedError
-
-    def simulated(self, model: LoadedModel) -> bool:
-        """See LayerQuantizer.simulated: dequantized at every forward, on any device."""
-        return True
-
     def _group(self, name: str, linear: Any) -> int:
         if not (group := fitting_group(linear.in_features, self.group_size)):
             raise CellFailed(f"{name}: {no_group(linear.in_features, self.group_size)}")
@@ -102,7 +95,7 @@ class Compressed(LayerQuantizer):
     def _pack(self, module: nn.Module, name: str, original: Tensor) -> LayerChange:
         linear: Any = module.get_submodule(name)
         packed = packed_linear(linear)
-        change = layer_change(name, self.before(original, linear), packed.dequantize())
+        change = layer_change(name, _on_cpu(self.before(original, linear)), packed.dequantize().cpu())
         replace(module, name, packed)
         return change
 
@@ -116,6 +109,11 @@ def within_window(ids: Tensor, window: int | None) -> Tensor:
     if not window or window >= ids.shape[1]:
         return ids
     return ids[:, : ids.shape[1] // window * window].reshape(-1, window)
+
+
+def _on_cpu(weight: Any) -> Tensor:
+    weight = weight.detach()
+    return weight.clone() if weight.device.type == "cpu" else weight.cpu()  # type: ignore[no-any-return]
 
 
 def config_groups(sizes: Mapping[str, int], bits: int, symmetric: bool) -> dict[str, Any]:

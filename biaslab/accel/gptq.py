@@ -48,11 +48,11 @@ class Gptq(Compressed):
         return original
 
     def method(self) -> str:
-        """See LayerQuantizer.method."""
+        """See Quantizer.method."""
         return f"GPTQ {self.bits} bits"
 
     def details(self, model: LoadedModel) -> Mapping[str, Any]:
-        """See LayerQuantizer.details."""
+        """See Quantizer.details."""
         return {"dampening": self.dampening, "order": self.order}
 
     @classmethod

@@ -71,7 +71,7 @@ class Hqq(LayerQuantizer):
         return layer
 
     def method(self) -> str:
-        """See LayerQuantizer.method."""
+        """See Quantizer.method."""
         return f"HQQ {self.bits} bits, groups of {self.group_size}"
 
     def simulated(self, model: LoadedModel) -> bool:
@@ -79,7 +79,7 @@ class Hqq(LayerQuantizer):
         return True
 
     def details(self, model: LoadedModel) -> Mapping[str, Any]:
-        """See LayerQuantizer.details."""
+        """See Quantizer.details."""
         return {"bits": self.bits, "group_size": self.group_size}
 
     def _misfit(self, size: int) -> str | None:

@@ -1,4 +1,4 @@
-"""What quantizers that work layer by layer share: their targets, the walk, and the Fact of the step."""
+"""What quantizers share: their targets, the walk of those that work layer by layer, and the Fact of the step."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ SMALLEST_GROUP = 8
 
 
 @dataclass
-class LayerQuantizer(Accelerator):
-    """Puts a quantized layer in the place of every Linear layer but the output head, one at a time.
+class Quantizer(Accelerator):
+    """Quantizes the weights of every Linear layer but the output head.
 
     skip : patterns of module names that are left alone, such as "*.down_proj".
     """
@@ -32,6 +32,19 @@ class LayerQuantizer(Accelerator):
     skip: list[str] = field(default_factory=list)
 
     kind: ClassVar[str] = "quantizer"
+
+    @abstractmethod
+    def method(self) -> str:
+        """The method in words, for the Fact."""
+
+    def details(self, model: LoadedModel) -> Mapping[str, Any]:
+        """More values of the Fact, taken after the last layer."""
+        return {}
+
+
+@dataclass
+class LayerQuantizer(Quantizer):
+    """Puts a quantized layer in the place of each dense one, one at a time."""
 
     def apply(self, model: LoadedModel, name: str) -> LoadedModel:
         """See Accelerator.apply. Raises CellFailed where a layer cannot be quantized as asked."""
@@ -50,16 +63,8 @@ class LayerQuantizer(Accelerator):
         """The layer that takes the place of `linear`, on the same device, with the same bias."""
 
     @abstractmethod
-    def method(self) -> str:
-        """The method in words, for the Fact."""
-
-    @abstractmethod
     def simulated(self, model: LoadedModel) -> bool:
         """Whether the quantized model still multiplies in full precision on the model's device."""
-
-    def details(self, model: LoadedModel) -> Mapping[str, Any]:
-        """More values of the Fact, taken after the last layer."""
-        return {}
 
     def _change(self, model: LoadedModel, name: str) -> LayerChange:
         from torch import nn

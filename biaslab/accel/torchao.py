@@ -51,7 +51,7 @@ class AoInt8(TorchAo):
         return Int8WeightOnlyConfig()
 
     def method(self) -> str:
-        """See LayerQuantizer.method."""
+        """See Quantizer.method."""
         return "torchao int8 weights, one scale a row"
 
     def simulated(self, model: LoadedModel) -> bool:
@@ -59,7 +59,7 @@ class AoInt8(TorchAo):
         return True
 
     def details(self, model: LoadedModel) -> Mapping[str, Any]:
-        """See LayerQuantizer.details."""
+        """See Quantizer.details."""
         return {"bits": 8}
 
 
@@ -97,7 +97,7 @@ class AoInt4(TorchAo):
         return IntxWeightOnlyConfig(weight_dtype=torch.int4, granularity=PerGroup(group))  # type: ignore[attr-defined]
 
     def method(self) -> str:
-        """See LayerQuantizer.method."""
+        """See Quantizer.method."""
         return f"torchao int4 weights, groups of at most {self.group_size}"
 
     def simulated(self, model: LoadedModel) -> bool:
@@ -105,7 +105,7 @@ class AoInt4(TorchAo):
         return True
 
     def details(self, model: LoadedModel) -> Mapping[str, Any]:
-        """See LayerQuantizer.details."""
+        """See Quantizer.details."""
         weights: list[Any] = [layer.weight for layer in linears(model.module).values()]
         sizes = [weight.block_size[-1] for weight in weights if hasattr(weight, "block_size")]
         return {"bits": 4, "groups": group_words(sizes)}
@@ -144,7 +144,7 @@ class AoFp8(TorchAo):
         return Float8DynamicActivationFloat8WeightConfig(granularity=PerRow())
 
     def method(self) -> str:
-        """See LayerQuantizer.method."""
+        """See Quantizer.method."""
         return "torchao float8 e4m3, one scale a row and a token"
 
     def simulated(self, model: LoadedModel) -> bool:
@@ -152,5 +152,5 @@ class AoFp8(TorchAo):
         return False
 
     def details(self, model: LoadedModel) -> Mapping[str, Any]:
-        """See LayerQuantizer.details."""
+        """See Quantizer.details."""
         return {"bits": 8, "activations": "float8 e4m3, one scale a token"}

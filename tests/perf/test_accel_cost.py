@@ -14,7 +14,7 @@ from biaslab.accel.base import Accelerator
 from biaslab.accel.bnb4 import Bnb4
 from biaslab.accel.bnb8 import Bnb8
 from biaslab.accel.calibration import Calibration, calibration_ids
-from biaslab.accel.compressor import Compressed, within_window
+from biaslab.accel.compressor import within_window
 from biaslab.accel.gptq import Gptq
 from biaslab.accel.hqq import Hqq
 from biaslab.accel.layers import dense_linears, replace
@@ -91,7 +91,7 @@ def seconds(work: Callable[[LoadedModel], Any], model: LoadedModel) -> float:
 
 def alone(accel: Accelerator, model: LoadedModel) -> None:
     """The accelerator's own work on every layer, without what it measures before and after."""
-    if not isinstance(accel, LayerQuantizer) or isinstance(accel, Compressed):
+    if not isinstance(accel, LayerQuantizer):
         accel.apply(model, "it")
         return
     for name, linear in dense_linears(model.module).items():
