@@ -149,6 +149,8 @@ def compare(choice: str) -> Any:
     accel = quick(from_yaml(choice))
     if reason := accel.unsupported(tiny.make("llama").info, "cpu"):
         return reason
+    if accel.requires and accel.extra:
+        return f"the kernels of {', '.join(accel.requires)} know no wrapped tensors"
     here = _ask(accel.apply(tiny.make("llama"), choice))
     model = tiny.make("llama")
     move(model.module)
@@ -189,7 +191,8 @@ def main(choices: list[str]) -> None:
     torch.set_num_threads(1)
     kept = register()
     torch.inference_mode = torch.no_grad  # type: ignore[misc, assignment]  # it knows no wrapped tensors
-    layers._is_plain = lambda _weight: True  # a wrapped tensor is as plain as what is inside
+    plain = layers._is_plain  # a wrapped tensor is as plain as what is inside
+    layers._is_plain = lambda weight: isinstance(weight, Elsewhere) or plain(weight)
     print(json.dumps({choice: compare(choice) for choice in choices}))
     del kept
 
