@@ -30,7 +30,8 @@ WAYS = ("auto", "padded", "alone")
 class Engine:
     """Batches by token budget. The answers are those of one prompt at a time, in any order and batch.
 
-    batch_tokens : tokens of one forward, padding included (one row may exceed it). max_batch : its rows.
+    batch_tokens : tokens of one forward, padding included (one row may exceed it); of a generating batch's
+        cache, four times as many. max_batch : rows of a forward.
     padding_side : "right" or "left", of scoring; generation always pads on the left.
     way : "auto" scores the fastest way that is exact for the model (see biaslab.engine.ways); "padded" in
         padded batches; "alone" one row at a time.

@@ -8,6 +8,7 @@ are not applied: `Decoding` says all there is, for every model alike.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -26,12 +27,16 @@ from biaslab.engine.batching import (
     run_batches,
     take_padded,
 )
+from biaslab.engine.onednn import quick_products
 from biaslab.engine.prompts import EmptyRequest, Renderer, digest
 from biaslab.engine.requests import Decoding, Generate, GenerateResponse
 from biaslab.models.base import BY_TOKEN, LoadedModel
 
 if TYPE_CHECKING:
     import torch
+
+#: A decoding step holds one token a row, and the cache is lighter than logits: so many times the token budget.
+CACHED_TOKENS = 4
 
 
 @dataclass
@@ -89,7 +94,9 @@ def generate(
     if on_done is not None and len(fitting) < len(writings):
         on_done(len(writings) - len(fitting))
     widths = [lengths[i] for i in fitting]
-    run_batches(longest_first(widths), limits, take_padded(widths), forward, done)
+    roomy = dataclasses.replace(limits, batch_tokens=CACHED_TOKENS * limits.batch_tokens)
+    with quick_products(model, sum(widths)):
+        run_batches(longest_first(widths), roomy, take_padded(widths), forward, done)
     return [_response(model, writing) for writing in writings]
 
 

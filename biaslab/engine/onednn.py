@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 #: Tokens from which on packing the weights pays for itself.
-LEAST_TOKENS = 2048
+LEAST_TOKENS = 512
 #: Rows of a product that the packed layout is made for.
 ROWS = 1024
 

@@ -23,8 +23,10 @@ ATTENTION = "biaslab_paths"
 #: Rows of logits at once: they stay in the processor's cache, and memory stays flat with any vocabulary.
 ROWS_PER_HEAD = 256
 
-#: The pack of the forward that is running. Not an argument: not every architecture hands arguments down.
-_running: list[Pack] = []
+Masks = dict[tuple[int, int | None], "torch.Tensor | None"]
+#: The pack of the forward that is running and its masks, alike in all layers of one window. Not an argument:
+#: not every architecture hands arguments down.
+_running: list[tuple[Pack, Masks]] = []
 
 
 def last_hidden(model: LoadedModel, pack: Pack) -> torch.Tensor:
@@ -75,7 +77,7 @@ def _attending(module: Any, pack: Pack) -> Iterator[None]:
     _register()
     config = module.config
     before = config._attn_implementation
-    _running.append(pack)
+    _running.append((pack, {}))
     try:
         config._attn_implementation = ATTENTION
         yield
@@ -110,19 +112,29 @@ def _attend(
     n, heads, size = q.shape
     out = q.new_empty(n + 1, heads, v.shape[-1])  # padded queries read and write the row behind the last
     q = torch.cat([q, q.new_zeros(1, heads, size)])
-    for group in _running[-1].groups:
+    pack, masks = _running[-1]
+    for j, group in enumerate(pack.groups):
+        if (j, sliding_window) not in masks:
+            masks[j, sliding_window] = _mask(group, sliding_window)
+        mask = masks[j, sliding_window]
         gq, gk, gv = q[group.queries].transpose(1, 2), k[group.keys].transpose(1, 2), v[group.keys].transpose(1, 2)
         found = scaled_dot_product_attention(
-            gq, gk, gv, attn_mask=_mask(group, sliding_window), scale=scaling, enable_gqa=gk.shape[1] != heads
+            gq, gk, gv, attn_mask=mask, is_causal=mask is None, scale=scaling, enable_gqa=gk.shape[1] != heads
         )
         out.index_copy_(0, group.queries.flatten(), found.transpose(1, 2).reshape(-1, heads, found.shape[-1]))
     return out[:n].unsqueeze(0), None
 
 
-def _mask(group: Group, window: int | None) -> torch.Tensor:
-    """Bool (rows, 1, own, path): a token sees its path up to itself, and of a window its newest tokens."""
+def _mask(group: Group, window: int | None) -> torch.Tensor | None:
+    """Bool (rows, 1, own, path): a token sees its path up to itself, and of a window its newest tokens.
+
+    None where that is plainly causal: nothing is borrowed, and no path is longer than the window.
+    """
     import torch
 
+    width = group.keys.shape[1]
+    if (not window or window >= width) and width == group.queries.shape[1] and not bool(group.starts.any()):
+        return None
     device = group.starts.device
     own = group.starts[:, None] + torch.arange(group.queries.shape[1], device=device)
     path = torch.arange(group.keys.shape[1], device=device)

@@ -1,0 +1,45 @@
+"""biaslab's side: reads one job a line, answers with processor seconds and what was scored."""
+
+from __future__ import annotations
+
+import json
+import resource
+import sys
+import time
+from typing import Any
+
+from biaslab.engine.core import Engine
+from biaslab.engine.requests import Decoding, Generate, LogLikelihood, Prompt, Request
+from biaslab.models.loading import describe_local, load
+
+
+def requests(job: dict[str, Any]) -> list[Request]:
+    if job["kind"] == "generate":
+        return [Generate(Prompt(p, bare=True), job["new_tokens"], tuple(job["stop"])) for p in job["prompts"]]
+    return [LogLikelihood(Prompt(context, bare=True), text) for context, text in job["pairs"]]
+
+
+def main() -> None:
+    import torch
+
+    job: dict[str, Any] = {}
+    for line in sys.stdin:
+        asked = json.loads(line)
+        if "model" in asked:
+            torch.set_num_threads(asked["threads"])
+            model = load(describe_local(asked["model"], "timed"), device="cpu", dtype=asked["dtype"])
+            print(json.dumps({"ready": True}), flush=True)
+            continue
+        job = asked.get("work") or job
+        model.tokenizer = type(model.tokenizer).from_pretrained(model.info.path)  # nothing kept from the round before
+        work = requests(job)
+        wall, cpu = time.perf_counter(), time.process_time()
+        found = Engine().run(model, work, decoding=Decoding())
+        spent = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+        values = [getattr(r, "logprob_sum", None) if job["kind"] == "score" else r.text for r in found]  # type: ignore[union-attr]
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(json.dumps(spent | {"values": values, "way": model.asked, "peak_mib": peak}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,103 @@
+"""Two worker processes that take turns at the same work; the middle of the ratios is what is quoted."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.perf.side_by_side.works import Work
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[2]
+
+
+@dataclass(frozen=True)
+class Side:
+    """Processor and wall seconds of each round, what was answered, and the process's peak memory."""
+
+    cpu: list[float]
+    wall: list[float]
+    values: list[Any]
+    peak_mib: float
+    way: str = ""
+
+
+def peer_python() -> str | None:
+    """The interpreter of the environment that holds lm-evaluation-harness, or None (make perf makes it)."""
+    found = Path(os.environ.get("BIASLAB_PEER_PYTHON", ROOT / ".venv-peer/bin/python"))
+    return str(found) if found.exists() else None
+
+
+def race(
+    model: Path, work: Work, *, rounds: int, batch_size: int, threads: int = 1, dtype: str = "float32"
+) -> tuple[Side, Side]:
+    """(ours, theirs) over `rounds` rounds in turn, after one round each that is not counted."""
+    peer = peer_python()
+    assert peer is not None
+    start = {"model": str(model), "threads": threads, "dtype": dtype, "batch_size": batch_size}
+    with ExitStack() as stack:
+        sides = [
+            stack.enter_context(_worker(python, script, start, threads))
+            for python, script in ((sys.executable, "ours.py"), (peer, "theirs.py"))
+        ]
+        answers: list[list[dict[str, Any]]] = [[], []]
+        for n in range(rounds + 1):
+            for side, kept in zip(sides, answers, strict=True):
+                answer = _ask(side, {"work": work} if n == 0 else {})
+                if n:
+                    kept.append(answer)
+    return _side(answers[0]), _side(answers[1])
+
+
+def ratio(ours: Side, theirs: Side, what: str = "cpu") -> float:
+    """How many times the peer's time is ours: the median over the rounds' own ratios."""
+    mine, other = getattr(ours, what), getattr(theirs, what)
+    return statistics.median(t / o for o, t in zip(mine, other, strict=True))
+
+
+def _side(answers: list[dict[str, Any]]) -> Side:
+    return Side(
+        [a["cpu"] for a in answers], [a["wall"] for a in answers], answers[-1]["values"],
+        max(a["peak_mib"] for a in answers), answers[-1].get("way", ""),
+    )  # fmt: skip
+
+
+@contextmanager
+def _worker(python: str, script: str, start: dict[str, Any], threads: int) -> Iterator[subprocess.Popen[str]]:
+    env = os.environ | {
+        "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false", "HF_DATASETS_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "",
+    }  # fmt: skip
+    process = subprocess.Popen(
+        [python, str(HERE / script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+        text=True, env=env,
+    )  # fmt: skip
+    try:
+        _ask(process, start)
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        for pipe in (process.stdin, process.stdout):
+            assert pipe is not None
+            pipe.close()
+
+
+def _ask(process: subprocess.Popen[str], asked: dict[str, Any]) -> dict[str, Any]:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(json.dumps(asked) + "\n")
+    process.stdin.flush()
+    for line in process.stdout:
+        if line.startswith("{"):
+            answer: dict[str, Any] = json.loads(line)
+            return answer
+    raise RuntimeError(f"{process.args}: ended without an answer")
