@@ -12,7 +12,7 @@ from analysis.words import listing, plural
 
 #: Settings outside a cell's key that can move a score, as dotted paths in cell.json.
 WATCHED = ("dtype", "environment.device", "environment.device_name", "environment.batch_tokens",
-           "environment.max_batch", "environment.versions", "environment.commit")  # fmt: skip
+           "environment.max_batch", "placement.kernel", "environment.versions", "environment.commit")  # fmt: skip
 
 
 def study_cautions(frames: Sequence[Frame], missing: Sequence[Missing], models: Mapping[str, str]) -> list[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -125,7 +125,7 @@ def _check_categories(specs: Sequence[CellSpec], config: Config, info: ModelInfo
 def _place(config: Config, info: ModelInfo, accels: Mapping[str, Accelerator]) -> Placement:
     packed = any(accel.load_kwargs() for accel in accels.values())
     return decide(
-        config.placement,
+        replace(config.placement, offload_dir=config.placement.offload_dir or str(Path(config.outputs) / "offload")),
         device=config.device,
         dtype=config.dtype,
         weights=info.weights,

@@ -27,14 +27,15 @@ class PlacementConfig:
     attention : auto (transformers' choice), eager, sdpa or flash_attention_2.
     sharding : over several GPUs: auto (only if one is too small), balanced (always), none.
     offload : where weights wait that no GPU has room for: none (refuse), cpu, disk. Slow, and a baseline's or
-        a KV cache's: what changes weights must hold them on a device. offload_dir : for disk.
+        a KV cache's: what changes weights must hold them on a device. offload_dir : for disk, empty for
+        <outputs>/offload.
     memory_share : of a device's memory that weights may take when they are spread.
     """
 
     attention: str = "auto"
     sharding: str = "auto"
     offload: str = "none"
-    offload_dir: str = "outputs/offload"
+    offload_dir: str = ""
     memory_share: float = 0.9
 
 
