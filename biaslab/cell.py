@@ -88,14 +88,16 @@ def cell_spec(
     )
     canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
     key = hashlib.sha256(canonical.encode()).hexdigest()[:32]
-    ref = CellRef(benchmark.label() + _format(prompt), info.label, label, key)
+    ref = CellRef(benchmark_label(benchmark, config.prompt), info.label, label, key)
     return CellSpec(ref, benchmark, decoding, prompt, identity)
 
 
-def _format(prompt: PromptConfig) -> str:
-    """What a prompt format adds to a benchmark's label: formats are compared side by side, never mixed."""
+def benchmark_label(benchmark: Benchmark, prompt: PromptConfig) -> str:
+    """The benchmark's label and the prompt format: formats are compared side by side, never mixed."""
+    if not benchmark.prompted:
+        return benchmark.label()
     system = f"+system={hashlib.sha256(prompt.system.encode()).hexdigest()[:8]}" if prompt.system else ""
-    return ("+chat" if prompt.chat else "") + system
+    return benchmark.label() + ("+chat" if prompt.chat else "") + system
 
 
 def select(spec: CellSpec, config: Config, info: ModelInfo) -> tuple[list[Item], list[Item]]:

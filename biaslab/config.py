@@ -179,9 +179,12 @@ def register() -> None:
     from hydra.core.config_store import ConfigStore
 
     store = ConfigStore.instance()
+    # Hydra copies it, all schemas in it, for every group that --help lists. A node is copied again when it is loaded.
+    ConfigStore.__deepcopy__ = lambda self, memo: self
     store.store("config", node=Config, group="schema")
     for name, node in [("model", ModelConfig), ("engine", EngineConfig), ("tracker", TrackerConfig)]:
         store.store(name, node=node, group="schema")
+    store.store("decoding", node=DecodingConfig, group="schema")
     store.store("analysis", node=Settings, group="schema")
     launchers.register()
     for family, cls in accelerators.families().items():

@@ -39,26 +39,28 @@ def choose(
 def draw_clusters(items: Sequence[Item], n: int, seed: int) -> set[str]:
     """Whole clusters with about `n` items together, in proportion from every stratum, at least one in all.
 
-    A cluster's stratum is the category of most of its items. Within one, clusters come in an order that
-    hashes of seed and name give, so a larger sample contains a smaller one and no other stratum matters.
-    A cluster is taken when it brings the stratum's number of items nearer to its share of `n`.
+    A cluster's stratum is the category of most of its items. Within one, clusters stand in an order that
+    hashes of seed and name give, each at the share of the stratum that is drawn when half of it is. All
+    clusters are taken in the order of these shares, as long as that brings the number of items nearer to
+    `n`: every beginning of this order is stratified, and a larger sample contains a smaller one.
     """
     sizes = Counter(item.cluster for item in items)
     strata: dict[str, list[str]] = {}
     for cluster, category in _main_category(items).items():
         strata.setdefault(category, []).append(cluster)
-    order = {name: sorted(clusters, key=lambda c: _rank(seed, c)) for name, clusters in strata.items()}
+    places: list[tuple[float, bytes, str]] = []
+    for clusters in strata.values():
+        total, before = sum(sizes[c] for c in clusters), 0
+        for cluster in sorted(clusters, key=lambda c: _rank(seed, c)):
+            places.append(((before + sizes[cluster] / 2) / total, _rank(seed, cluster), cluster))
+            before += sizes[cluster]
     drawn: set[str] = set()
-    for clusters in order.values():
-        share = n * sum(sizes[c] for c in clusters) / len(items)
-        taken = 0
-        for cluster in clusters:
-            if abs(taken + sizes[cluster] - share) > abs(taken - share):
-                break
-            taken += sizes[cluster]
-            drawn.add(cluster)
-    if not drawn:
-        drawn.add(min(sizes, key=lambda c: _rank(seed, c)))
+    taken = 0
+    for _, _, cluster in sorted(places):
+        if drawn and abs(taken + sizes[cluster] - n) > abs(taken - n):
+            break
+        drawn.add(cluster)
+        taken += sizes[cluster]
     return drawn
 
 

@@ -273,8 +273,11 @@ def _enter_plans(sweep: Sweep, plans: Mapping[int, Any]) -> None:
 
 
 def _enter_refused(sweep: Sweep, config: Config, error: ConfigError) -> None:
+    from biaslab.cell import benchmark_label
+
     accel = "+".join(config.accel)
-    for name, benchmark in config.benchmark.items():
+    for benchmark in config.benchmark.values():
+        name = benchmark_label(benchmark, config.prompt)
         model = config.model.name or config.model.id or config.model.path
         entry: dict[str, Any] = {"key": "", "path": f"refused/{name}/{model}/{accel}", "model": model, "accel": accel}
         mode = config.decoding.mode if benchmark.generates else "greedy"

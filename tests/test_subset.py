@@ -60,3 +60,11 @@ def test_a_sample_is_never_empty_and_never_cuts_a_cluster(sizes: list[int], n: i
     assert all(whole[c] == k for c, k in Counter(i.cluster for i in drawn).items())
     if n >= len(every):
         assert drawn == every
+
+
+def test_few_items_of_many_large_clusters_are_still_about_as_many_as_asked() -> None:
+    every = items({f"topic{k}": [24] * 3 for k in range(16)})
+    drawn = choose(every, sample=100)
+    assert len(drawn) == 96
+    assert len({i.category for i in drawn}) == 4  # no topic twice before every topic once
+    assert len({i.category for i in choose(every, sample=24 * 16)}) == 16

@@ -35,6 +35,8 @@ def aggregates(records: pd.DataFrame, min_questions: int) -> dict[str, Metric]:
     found["n_countries"] = Metric(math.nan if reason else float(len(countries)), n=len(there), reason=reason)
     questions = records.assign(outside=from_detail(records, "mass_outside"), row=from_detail(records, "row"))
     questions = questions.drop_duplicates("row")
+    n_asked = 0 if reason else len(questions)
+    found["n_questions"] = Metric(float(n_asked) if n_asked else math.nan, n=n_asked, reason=reason)
     found["mass_outside"] = cluster_mean(
         questions["outside"], questions["cluster"], unit="probability", outcomes=questions["outcome"]
     )

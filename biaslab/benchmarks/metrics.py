@@ -122,7 +122,9 @@ def uncovered(values: pd.Series, coverage: float = COVERAGE) -> str:
     n_all, n = len(values), int(values.notna().sum())
     if n_all == 0:
         return "no such records"
-    if n == 0 or n < coverage * n_all:
+    if n == 0 and coverage == 0:
+        return f"none of {n_all} records has an answer"
+    if n < coverage * n_all:
         return f"only {n} of {n_all} records have an answer, less than {coverage:.0%}"
     return ""
 

@@ -6,6 +6,7 @@ passed over. What decided is reported beside the value. Nothing is rounded.
 
 from __future__ import annotations
 
+import math
 import re
 import unicodedata
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ SIGN = r"(?:(?<![\w.)])[-\u2212])?"
 GROUPED = r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d{1,3}(?:\.\d{3}){2,}(?:,\d+)?|\d{1,3}(?:[ '\u202f]\d{3})+(?:[.,]\d+)?"
 LONGEST_FIRST = "|".join(sorted(MULTIPLIERS, key=len, reverse=True))
 NUMBER = re.compile(
-    rf"(?<![\w.,])({SIGN}(?:{GROUPED}|\d+[.,]\d+|\d+|\.\d+))(?![\d])(?:(e[+-]?\d{{1,2}})(?!\w))?"
+    rf"(?<![\w.,])({SIGN}(?:{GROUPED}|\d+[.,]\d+|\d+|\.\d+))(?![\d])(?:(e[+-]?\d{{1,3}})(?!\w))?"
     rf"(?: ?[x×] ?10 ?\^? ?([-+]?\d{{1,2}}))?(?: ?-?({LONGEST_FIRST})\b)?"
 )
 WORD_NUMBER = re.compile(rf"\b(?:(?:{'|'.join([*WORDS, *MULTIPLIERS])}|and)(?:[ -]|\b))+", re.IGNORECASE)
@@ -40,7 +41,7 @@ RANGE = re.compile(r"^ ?(?:-|–|—|to|and) ?$")
 NOTHING = re.compile(
     r"\b(?:n/?a|no data|not available|unknown|unavailable|don't know|do not know|not sure|no answer)\b"
 )
-MAX_DIGITS = 18
+MAX_DIGITS = 25
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,8 @@ def _numbers(line: str) -> list[_Found]:
         tens = int((exponent or "e0")[1:]) + int(power or 0) + MULTIPLIERS.get(word or "", 0)
         value = float(f"{_decimal(digits)}e{tens}")
         bare = re.fullmatch(r"(?:19|20)\d\d", digits) is not None and not (exponent or power or word)
-        found.append(_Found(value, m.start(), m.end(), bare))
+        if math.isfinite(value):
+            found.append(_Found(value, m.start(), m.end(), bare))
     return found
 
 
@@ -138,6 +140,7 @@ def _plain(text: str) -> str:
     text = re.sub(r"10([⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)", lambda m: "10^" + m.group(1).translate(SUPERSCRIPTS), text)
     text = "".join(_ascii_digit(c) for c in text)
     text = re.sub(r"[*$€£¥]", "", text.replace("\u066b", ".").replace("\u066c", ","))
+    text = re.sub(r"(?i)\bminus (?=[\d.])", "-", text)
     return re.sub(r"(?m)^\s*(?:us|usd|eur|approx\.?|~|≈)\s*", "", text.lower())
 
 

@@ -211,6 +211,8 @@ class WorldBench(Benchmark):
                 found[f"mean_error/{value}"] = cluster_mean(
                     error[part], clusters[part], unit="share", coverage=coverage, outcomes=outcomes[part]
                 )
+        n_asked = float(len(records)) if error.notna().any() else math.nan
+        found["n_asked"] = Metric(n_asked, n=len(records), reason="" if error.notna().any() else "no answer")
         parsed = error.notna().astype(float)
         found["parse_rate"] = cluster_mean(parsed, clusters, unit="share", outcomes=outcomes)
         return found | answer_rates(records)

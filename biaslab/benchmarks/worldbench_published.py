@@ -24,7 +24,8 @@ def _value(text: str) -> float:
     answer = text.strip().split("[/INST] ")[-1]
     if LEAD in answer:
         answer = (answer.split(LEAD)[1].split() or [""])[0]
-    answer = _after_hedges(_multiplied(answer))
+    words = answer.split(" ")
+    answer = _after_hedges(words, _multiplied(words, answer))
     for piece in DELETED:
         answer = answer.replace(piece, "")
     answer = answer.split("</s>")[0].replace(",", "")
@@ -37,20 +38,19 @@ def _value(text: str) -> float:
     return math.nan if abs(value - 2020) < 10 or value < 0 or not math.isfinite(value) else value
 
 
-def _multiplied(answer: str) -> str:
-    """The number before the first multiplier word times it, where that word stands alone and the number is plain."""
-    words = answer.split(" ")
+def _multiplied(words: list[str], answer: str) -> str:
+    """The number before a multiplier word times it, where that word stands alone and the number is plain."""
     for name, factor in FACTORS.items():
         if name in words:
             before = _float(words[words.index(name) - 1])
             if math.isfinite(before):
-                return str(before * factor)
+                answer = str(before * factor)
     return answer
 
 
-def _after_hedges(answer: str) -> str:
+def _after_hedges(words: list[str], answer: str) -> str:
+    """The word after a hedge, whatever multiplier follows it."""
     for hedge in ("approximately", "about"):
-        words = answer.split()
         if hedge in words and words.index(hedge) + 1 < len(words):
             answer = words[words.index(hedge) + 1]
     return answer

@@ -97,9 +97,7 @@ class Renderer:
         context = self.prompt_ids(prompt)
         found = self.tokenizer.convert_tokens_to_ids(piece)
         if found is None:
-            raise CellFailed(
-                f"the vocabulary has neither the entry {piece!r} nor an unknown token; use another variant"
-            )
+            raise CellFailed(f"the vocabulary has no entry {piece!r} and no unknown token; use variant=default")
         return Span((*context, int(found)), len(context))
 
     def text(self, prompt: Prompt) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +16,7 @@ from biaslab.engine.choices import choose, prefix_free, union_logprob
 from biaslab.engine.core import Engine
 from biaslab.engine.prompts import Span
 from biaslab.engine.requests import Choice, Decoding, LogLikelihood, Option, Prompt
+from biaslab.errors import CellFailed
 from tests.engine.conftest import MakeModel
 
 VOCABULARY, LENGTH = 3, 4
@@ -118,3 +120,22 @@ def test_spellings_of_the_same_tokens_count_once(make_model: MakeModel) -> None:
         decoding=Decoding(),
     )
     assert once == twice
+
+
+@pytest.mark.parametrize("kind", ["llama", "qwen2"])
+def test_a_published_choice_reads_one_vocabulary_entry_an_option(make_model: MakeModel, kind: str) -> None:
+    """Against a forward of transformers alone: softmax at the last position, one id per option, or the unknown one."""
+    model = make_model(kind)
+    pieces = [p for p in model.tokenizer.convert_ids_to_tokens(list(range(len(model.tokenizer)))) if p.isalpha()]
+    options = (Option("a", (pieces[0],)), Option("b", (pieces[7],)), Option("c", ("no such entry",)))
+    request = Choice(Prompt("Is it true?"), options, as_piece=True)
+    if model.tokenizer.convert_tokens_to_ids("no such entry") is None:
+        with pytest.raises(CellFailed, match="no entry 'no such entry'"):
+            Engine().run(model, [request], decoding=Decoding())
+        request = Choice(request.prompt, options[:2], as_piece=True)
+    (response,) = Engine().run(model, [request], decoding=Decoding())
+    ids = model.tokenizer("Is it true?", return_tensors="pt")["input_ids"]
+    with torch.inference_mode():
+        logp = torch.log_softmax(model.module(ids).logits[0, -1].double(), -1)
+    wanted = [model.tokenizer.convert_tokens_to_ids(option.spellings[0]) for option in request.options]
+    assert list(response.logprobs) == pytest.approx([float(logp[i]) for i in wanted], abs=1e-5)

@@ -156,3 +156,15 @@ def test_rendering_leaves_the_tokenizer_as_it_was() -> None:
     before = copy.deepcopy(tokenizer.init_kwargs), tokenizer.chat_template
     Renderer(tokenizer, chat=True, system="x").prompt_ids(PROMPT)
     assert (tokenizer.init_kwargs, tokenizer.chat_template) == before
+
+
+def test_a_published_prompt_may_have_its_own_plain_text_a_gap_and_a_second_bos() -> None:
+    prompt = Prompt("User?", answer_prefix="Yes", plain="All of it", chat_gap=" ", bos_twice=True)
+    assert renderer(chat=False).text(prompt) == "All of it"
+    assert renderer(chat=False, system="S.").text(prompt) == "S. All of it"
+    chat = renderer()
+    assert chat.text(prompt) == "<s>[user] User?\n[assistant]  Yes"
+    once = chat.prompt_ids(Prompt("User?", answer_prefix="Yes", chat_gap=" "))
+    assert chat.prompt_ids(prompt) == (*chat.bos, *once)
+    plain = renderer(chat=False)
+    assert plain.prompt_ids(prompt) == plain.encode("All of it", bare=False)  # text has no BOS of its own
