@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from biaslab.benchmarks.crows_pairs import CrowsPairs
 from biaslab.engine.core import Engine
@@ -68,6 +69,7 @@ def test_the_score_is_minus_the_difference_of_transformers_losses(model: LoadedM
         losses = []
         for side in ("sent_more", "sent_less"):
             ids = model.tokenizer(item.data[side], return_tensors="pt")["input_ids"]
-            losses.append(float(model.module(ids, labels=ids).loss.detach()))
+            with torch.inference_mode():
+                losses.append(float(model.module(ids, labels=ids).loss))
         record = benchmark.score(item, responses[2 * i : 2 * i + 2])
         assert record.score == pytest.approx(losses[1] - losses[0], abs=1e-4)
