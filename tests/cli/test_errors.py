@@ -122,7 +122,7 @@ def test_every_choice_in_conf_composes_and_validates(tmp_path: Path) -> None:
         "more |= {b: [f'benchmark.{b}.file=x.csv'] for b in ('pairs', 'choices', 'prompts')}\n"
         "n = 0\n"
         "with initialize_config_dir(str(config.conf_dir()), version_base='1.3'):\n"
-        "    for group in ('model', 'accel', 'benchmark', 'engine', 'tracker', 'analysis', 'experiment'):\n"
+        "    for group in ('model', 'accel', 'benchmark', 'engine', 'tracker', 'analysis', 'decoding', 'experiment'):\n"
         "        for name, _ in choices(group):\n"
         "            extra = more.get(name, [])\n"
         "            done = config.to_config(compose('config', [f'{group}={name}', *extra]))\n"
