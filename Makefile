@@ -9,7 +9,8 @@ JOBS ?= logical
 LIGHT := not slow and not browser and not extras and not perf and not gpu and not cluster and not sparseml
 SIDE_BY_SIDE := -n $(JOBS) --maxprocesses 4 --dist loadfile
 
-.PHONY: sweep test test-slow test-browser test-extras test-sparseml test-cluster lint perf list clean
+.PHONY: sweep test test-slow test-browser test-extras test-inspect test-sparseml test-cluster lint audit perf calibrate \
+	gpu-check list clean
 
 sweep: $(VENV)/.ready
 	$(BIN)/python -m biaslab experiment=quickstart $(FLAGS)
@@ -18,31 +19,48 @@ test: $(VENV)/.ready
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "$(LIGHT)" $(FLAGS)
 
 test-slow: $(VENV)/.ready
-	$(BIN)/python -m pytest -n $(JOBS) --maxprocesses 4 -m slow $(FLAGS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "slow and not extras and not cluster" $(FLAGS)
 
 test-browser: $(VENV)/.ready
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[browser]"
 	$(BIN)/python -m pytest -m browser $(FLAGS)
 
+# The optional libraries beside biaslab, and the peer that scores are held to.
 test-extras: $(VENV)/.ready
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[quantizers,peers]"
-	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m extras $(FLAGS)
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[quantizers,sentiment]" "lm_eval==0.4.13"
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "extras and not sparseml and not perf and not slow" $(FLAGS)
+
+# inspect_ai wants an older fsspec than the tested set, so it gets an environment of its own.
+test-inspect: .venv-inspect/.ready
+	.venv-inspect/bin/python -m pytest tests/analysis/importers/test_inspect.py -m extras $(FLAGS)
 
 test-sparseml: $(VENV)/.ready
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[quantizers]"
 	$(BIN)/python -m biaslab sparseml setup
-	$(BIN)/python -m pytest -m sparseml $(FLAGS)
+	BIASLAB_REQUIRE_SPARSEML=1 $(BIN)/python -m pytest -m sparseml $(FLAGS)
 
 test-cluster: $(VENV)/.ready
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[slurm,ray,joblib]"
-	$(BIN)/python -m pytest -m cluster $(FLAGS)
+	tests/cluster/install.sh $(BIN)/python
+	$(BIN)/python -m pytest -m cluster --timeout 400 $(FLAGS)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-perf: $(VENV)/.ready
+audit: $(VENV)/.ready
+	$(BIN)/python -m pip install -q bandit
+	$(BIN)/bandit -q -c pyproject.toml -r biaslab analysis .ci
+
+perf: $(VENV)/.ready .venv-peer/.ready
 	$(BIN)/python -m pytest -m perf -s $(FLAGS)
+
+# Type-I error, coverage and power of every default by simulation; rewrites the tables of docs/statistics.md.
+calibrate: $(VENV)/.ready
+	$(BIN)/python -m tests.calibration
+
+gpu-check: $(VENV)/.ready
+	$(BIN)/python -m tests.gpu
 
 list: $(VENV)/.ready
 	$(BIN)/python -m biaslab list
@@ -51,5 +69,15 @@ $(VENV)/.ready: pyproject.toml constraints.txt .ci/setup.py
 	$(PYTHON) .ci/setup.py $(VENV) test
 	@touch $@
 
+.venv-peer/.ready: constraints.txt .ci/setup.py
+	$(PYTHON) .ci/setup.py .venv-peer test
+	.venv-peer/bin/python -m pip install -q -c constraints.txt "lm_eval==0.4.13"
+	@touch $@
+
+.venv-inspect/.ready: constraints.txt .ci/setup.py
+	$(PYTHON) .ci/setup.py .venv-inspect test
+	.venv-inspect/bin/python -m pip install -q "torch==$$(sed -n 's/^torch==//p' constraints.txt)" "inspect-ai>=0.3.200"
+	@touch $@
+
 clean:
-	rm -rf $(VENV) dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-peer .venv-inspect dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
