@@ -39,7 +39,7 @@ def check_tokenizer(model: LoadedModel, folder: Path, step: str) -> None:
     from biaslab.models.loading import quiet
 
     with quiet():
-        other = AutoTokenizer.from_pretrained(folder, local_files_only=True)  # nosec B615: a folder on this disk
+        other = AutoTokenizer.from_pretrained(folder, local_files_only=True)  # nosec B615
     if other.get_vocab() != model.tokenizer.get_vocab():
         raise CellFailed(f"{step}: the checkpoint's vocabulary is not that of {model.info.label}")
     for text in PROMPTS:

@@ -59,7 +59,9 @@ def test_every_dependency_is_in_the_tested_set(setup: ModuleType) -> None:
     import tomllib
 
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = project["dependencies"] + [d for extra in project["optional-dependencies"].values() for d in extra]
+    # inspect_ai wants an older fsspec than the set holds: it has an environment of its own.
+    extras = {name: needs for name, needs in project["optional-dependencies"].items() if name != "inspect"}
+    wanted = project["dependencies"] + [d for needs in extras.values() for d in needs]
     names = {
         line.split("==")[0].lower() for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line
     }
