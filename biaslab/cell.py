@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from biaslab.accel.base import Accelerator
 from biaslab.benchmarks.base import Benchmark, Item
 from biaslab.config import Config, DecodingConfig, PromptConfig
+from biaslab.engine.prompts import tokenize_seconds
 from biaslab.engine.requests import (
     ChoiceResponse,
     Decoding,
@@ -134,11 +135,13 @@ def compute(
     items = [*own, *beside]
     asked = [tuple(spec.benchmark.requests(item)) for item in items]
     built, rows, spent = time.perf_counter(), [], _Spent()
+    tokenized = tokenize_seconds(model.tokenizer)
     for repeat in range(spec.decoding.repeats):
         seeds = _seeds(config.seed, repeat, items, asked)
         flat = [request for requests in asked for request in requests]
         responses = _ask(spec, model, engine, flat, seeds, repeat, on_progress, chunks, spent)
         rows += _rows(spec.benchmark, items, asked, responses, repeat)
+    tokenized = tokenize_seconds(model.tokenizer) - tokenized
     frame = pd.DataFrame(rows)
     if config.record_prompts:
         frame["prompt"] = frame["item"].map(_prompt_texts(spec, model, engine, items, asked))
@@ -149,8 +152,8 @@ def compute(
     frame = frame[~frame["reference"]].drop(columns="reference").reset_index(drop=True)
     frame["detail"] = [json.dumps(finite(d), ensure_ascii=False) for d in frame["detail"]]
     scored = time.perf_counter()
-    timings = {"items_s": built - start, "engine_s": spent.now_s + spent.earlier_s}
-    timings["score_s"] = scored - built - spent.now_s
+    timings = {"items_s": built - start, "engine_s": spent.now_s + spent.earlier_s, "tokenize_s": tokenized}
+    timings["score_s"] = scored - built - spent.now_s  # tokenize_s is part of engine_s
     if spent.earlier_s:
         timings["earlier_s"] = spent.earlier_s  # the part of engine_s that an interrupted process spent
     return CellResult(frame, metrics, _coverage(frame), timings)

@@ -1,4 +1,4 @@
-"""The verbs of `python -m biaslab`: `list`, `status` and `retry` of a sweep, `data` files of the benchmarks,
+"""The verbs of `python -m biaslab`: `list`, `status`, `profile` and `retry` of a sweep, `data` files of the benchmarks,
 `cache` of accelerated weights.
 
 Each returns an exit code.
@@ -154,6 +154,13 @@ def data(argv: Sequence[str]) -> int:
     return run(argv)
 
 
+def profile(argv: Sequence[str]) -> int:
+    """Print where the time of a sweep's cells went (default: the newest sweep)."""
+    from biaslab.profile import profile as run
+
+    return run(argv)
+
+
 def track(argv: Sequence[str]) -> int:
     """Hand a sweep that is on disk to the tracker."""
     from biaslab.tracking.track import track as run
@@ -192,6 +199,7 @@ def doctor(argv: Sequence[str]) -> int:
 VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "list": list_choices,
     "status": status,
+    "profile": profile,
     "retry": retry,
     "data": data,
     "track": track,

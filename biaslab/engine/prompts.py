@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,6 +20,12 @@ TODAY = datetime(2024, 7, 26)
 
 #: Texts that a tokenizer has encoded: every arm of a model asks the same.
 _MEMOS: WeakKeyDictionary[Any, dict[tuple[str, bool], Ids]] = WeakKeyDictionary()
+_SECONDS: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
+
+
+def tokenize_seconds(tokenizer: Any) -> float:
+    """Wall seconds that a tokenizer has spent on texts in this process; a text it remembers costs none."""
+    return _SECONDS.get(tokenizer, 0.0)
 
 
 class EmptyRequest(CellFailed, ValueError):
@@ -116,7 +123,9 @@ class Renderer:
         templated = self.chat and not bare
         found = self._memo.get((text, templated))
         if found is None:
+            start = time.perf_counter()
             ids = tuple(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+            _SECONDS[self.tokenizer] = tokenize_seconds(self.tokenizer) + time.perf_counter() - start
             written = templated and ids[: len(self.bos)] == self.bos
             found = self._memo[text, templated] = ids if written else self.bos + ids
         return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -101,7 +102,9 @@ class Store:
         content = {**cell, "schema_version": SCHEMA_VERSION, "key": ref.key, "status": "complete"}
         content["attempt"] = attempt
         with self._staging(ref) as staging:
+            start = time.perf_counter()
             write_records(staging / "records.parquet", records)
+            content["timings"] = {**content.get("timings", {}), "store_s": time.perf_counter() - start}
             content["records_bytes"] = (staging / "records.parquet").stat().st_size
             write_json(staging / "cell.json", content)
             _put(staging, target)

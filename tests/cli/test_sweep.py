@@ -122,6 +122,20 @@ def test_dry_run_prints_the_cells_and_what_is_done(swept: tuple[Path, str]) -> N
     assert "6 cells, 2 to run; nothing was computed (dry_run=true)" in ended.out
 
 
+def test_profile_tells_where_the_seconds_of_the_cells_went(swept: tuple[Path, str]) -> None:
+    folder = swept[0]
+    ended = biaslab(folder, "profile")
+    assert ended.code == 0, ended.err
+    lines = ended.out.splitlines()
+    total = [float(word) for word in next(line for line in lines if line.split()[:1] == ["total"]).split()[1:]]
+    timings = [cell["timings"] for cell in cells(folder).values()]
+    assert total[-1] == pytest.approx(sum(total[:-1]), abs=0.01)
+    assert total[4] + total[5] == pytest.approx(sum(t["engine_s"] for t in timings), abs=0.01)
+    assert total[0] == pytest.approx(sum({t["load_s"] for t in timings}), abs=0.01)
+    assert all(seconds > 0 for seconds in total)
+    assert "from the sweep's start to its end" in lines[-1]
+
+
 def test_status_shows_the_newest_sweep(swept: tuple[Path, str]) -> None:
     folder, _ = swept
     ended = biaslab(folder, "status")

@@ -1,0 +1,112 @@
+"""Where the time of a sweep's cells went, from the timings that their cell.json files hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from biaslab.console import visible
+from biaslab.errors import StoreError
+from biaslab.results.ledger import read_ledger
+from biaslab.results.store import CellRef, Store, read_json
+from biaslab.status import sweep_folder
+
+#: What an arm costs once, and its cells share: several cell.json repeat one and the same measurement.
+OF_THE_ARM = ("load", "accelerate", "measure")
+#: tokenize and forward are the two parts of engine_s; store is the records' file, written and synced.
+PARTS = (*OF_THE_ARM, "items", "tokenize", "forward", "score", "store")
+WORDS = ("model", "accel", "benchmark")
+
+
+@dataclass(frozen=True)
+class Row:
+    """Seconds of one cell by part; a part that an earlier row counts already, or nobody measured, is absent."""
+
+    words: tuple[str, ...]
+    seconds: Mapping[str, float]
+
+
+def profile(argv: Sequence[str]) -> int:
+    """Print where the time of a sweep's complete cells went; 3 if none is complete."""
+    folder = sweep_folder("profile", argv)
+    ledger = read_ledger(folder)
+    found = rows(complete_cells(folder, ledger))
+    lines = [f"sweep {ledger['id']}: {ledger['command']}", *table(found)]
+    if left := len(ledger["cells"]) - len(found):
+        lines.append(f"{left} of {len(ledger['cells'])} cells are not complete and not counted")
+    if (wall := _wall(ledger)) is not None:
+        lines.append(f"from the sweep's start to its end: {wall:.0f} s, with planning, active checks, tracking, report")
+    print("\n".join(visible(line) for line in lines))
+    return 0 if found else 3
+
+
+def complete_cells(folder: Path, ledger: Mapping[str, Any]) -> list[tuple[tuple[str, ...], dict[str, float]]]:
+    """(model, accel, benchmark) and timings in seconds of every complete cell, in the ledger's order."""
+    store, found = Store(folder / ledger["results"]), []
+    for entry in ledger["cells"]:
+        if entry["state"] == "refused":
+            continue
+        place = store.find(CellRef(entry["benchmark"], entry["model"], entry["accel"], entry["key"]))
+        if place is not None:
+            found.append((tuple(entry[w] for w in WORDS), _timings(place / "cell.json")))
+    return found
+
+
+def _timings(path: Path) -> dict[str, float]:
+    """The file's timings; it may be somebody else's, so StoreError unless they are numbers with an engine_s."""
+    timings = read_json(path).get("timings")
+    numbers = isinstance(timings, dict) and all(isinstance(value, int | float) for value in timings.values())
+    if not numbers or "engine_s" not in timings:
+        raise StoreError(f"{path}: timings is {timings!r}, not seconds by name with engine_s; the file is broken")
+    return dict(timings)
+
+
+def rows(cells: Iterable[tuple[tuple[str, ...], Mapping[str, float]]]) -> list[Row]:
+    """One row a cell. An arm's seconds are in the first row of those that share the measurement."""
+    counted: set[tuple[str, str, float]] = set()
+    found = []
+    for words, timings in cells:
+        seconds = {name: timings[f"{name}_s"] for name in PARTS if f"{name}_s" in timings}
+        seconds["forward"] = timings["engine_s"] - timings.get("tokenize_s", 0.0)
+        for name in OF_THE_ARM:
+            measurement = (name, words[0], seconds.get(name, 0.0))  # two that agree to the last bit are one
+            if measurement in counted or not measurement[2]:
+                seconds.pop(name, None)
+            counted.add(measurement)
+        found.append(Row(words, seconds))
+    return found
+
+
+def table(rows: Sequence[Row]) -> list[str]:
+    """The rows as aligned text, with a total and each part's share of it."""
+    total = {name: sum(row.seconds.get(name, 0.0) for row in rows) for name in PARTS}
+    whole = sum(total.values())
+    widths = [max([len(name), *(len(row.words[i]) for row in rows)]) for i, name in enumerate(WORDS)]
+
+    def line(words: Sequence[str], values: Iterable[str]) -> str:
+        left = " ".join(word.ljust(width) for word, width in zip(words, widths, strict=True))
+        return f"  {left}" + "".join(f"{value:>11}" for value in values)
+
+    def cells(seconds: Mapping[str, float]) -> list[str]:
+        values = [f"{seconds[name]:.3f}" if name in seconds else "-" for name in PARTS]
+        return [*values, f"{sum(seconds.values()):.3f}"]
+
+    shares = [f"{100 * value / whole:.1f} %" if whole else "-" for value in (*total.values(), whole)]
+    return [
+        line(WORDS, [*(f"{name} s" for name in PARTS), "all s"]),
+        *(line(row.words, cells(row.seconds)) for row in rows),
+        line(("total", "", ""), cells(total)),
+        line(("share", "", ""), shares),
+    ]
+
+
+def _wall(ledger: Mapping[str, Any]) -> float | None:
+    """Seconds between the sweep's start and end; None while it runs."""
+    try:
+        start, end = (datetime.fromisoformat(ledger[name]) for name in ("created", "finished"))
+    except (KeyError, TypeError, ValueError):
+        return None
+    return (end - start).total_seconds()
