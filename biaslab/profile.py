@@ -58,8 +58,11 @@ def complete_cells(folder: Path, ledger: Mapping[str, Any]) -> list[tuple[tuple[
 def _timings(path: Path) -> dict[str, float]:
     """The file's timings; it may be somebody else's, so StoreError unless they are numbers with an engine_s."""
     timings = read_json(path).get("timings")
-    numbers = isinstance(timings, dict) and all(isinstance(value, int | float) for value in timings.values())
-    if not numbers or "engine_s" not in timings:
+    if (
+        not isinstance(timings, dict)
+        or "engine_s" not in timings
+        or not all(isinstance(value, int | float) for value in timings.values())
+    ):
         raise StoreError(f"{path}: timings is {timings!r}, not seconds by name with engine_s; the file is broken")
     return dict(timings)
 
