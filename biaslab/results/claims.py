@@ -32,6 +32,7 @@ log = logging.getLogger(__name__)
 LEASE_S = 120.0
 HEARTBEAT_S = 10.0
 POLL_S = 0.2
+BLANK_S = 3.0  # a lease is written right after it is made; one that stays without a word has lost its owner
 FIRST_NAMESPACE = 0xEFFFFFFC  # Linux's number for a host's own process namespace
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 #: Mount options that keep locks on the host that takes them.
@@ -80,7 +81,7 @@ def claim(folder: Path, name: str, *, wait: bool) -> Iterator[bool]:
         raise StoreError(f"{folder}: cannot be created ({error.strerror}); set outputs=DIR") from error
     held = _Claim(folder, name)
     try:
-        while not (mine := held.take()) and wait:
+        while not (mine := held.take()) and (wait or held.blank is not None):
             time.sleep(POLL_S)
     except OSError as error:
         raise StoreError(f"{folder / name}: cannot be locked ({error.strerror or error})") from error
@@ -176,6 +177,7 @@ class _Claim:
 
         self.lock = FileLock(str(folder / f"{name}.lock"), thread_local=False, fallback_to_soft=False)
         self.lease = _lease(folder, name)
+        self.blank: tuple[tuple[int, int], float] | None = None  # a lease without an owner, and since when
 
     def take(self) -> bool:
         """One try; True when both guards are held (the lease alone where there are no locks)."""
@@ -190,9 +192,31 @@ class _Claim:
         try:
             self.lease.acquire(timeout=0)
         except Timeout:
+            self._drop_blank()
             self.lock.release()
             return False
+        self.blank = None
         return True
+
+    def _drop_blank(self) -> None:
+        """Remove a lease that nobody can be read from, once it has stood still for BLANK_S of our clock.
+
+        A process killed between making and writing it leaves one, and the library would wait for ever.
+        """
+        path = Path(self.lease.lock_file)
+        try:
+            stat = path.stat()
+        except OSError:
+            stat = None
+        if stat is None or self.lease.owner is not None:
+            self.blank = None
+            return
+        seen, now = (stat.st_ino, stat.st_mtime_ns), time.monotonic()
+        if self.blank is None or self.blank[0] != seen:
+            self.blank = (seen, now)
+        elif now - self.blank[1] > BLANK_S:
+            log.warning("%s: a lease without an owner, left by a process that was killed; removed", path)
+            path.unlink(missing_ok=True)
 
     def release(self) -> None:
         """Let go of what is held."""

@@ -209,3 +209,18 @@ def test_host_names_tell_containers_apart(monkeypatch: pytest.MonkeyPatch) -> No
     assert claims.host_name().startswith(socket.gethostname())
     monkeypatch.setattr(claims, "FIRST_NAMESPACE", -1)
     assert claims.host_name() != socket.gethostname()
+
+
+@pytest.mark.parametrize("content", ["", "no owner\n"])
+@pytest.mark.parametrize("wait", [True, False])
+def test_a_lease_whose_owner_was_killed_before_writing_it_blocks_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: str, wait: bool
+) -> None:
+    monkeypatch.setattr(claims, "BLANK_S", 0.5)
+    (tmp_path / "cell.lease").write_text(content)
+    start = time.monotonic()
+    with claims.claim(tmp_path, "cell", wait=wait) as mine:
+        assert mine
+        assert 0.5 < time.monotonic() - start < 10
+        with claims.claim(tmp_path, "cell", wait=False) as other:
+            assert not other

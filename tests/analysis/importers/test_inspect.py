@@ -21,7 +21,8 @@ ANSWERS = {
 
 
 def run(root: Path) -> None:
-    from inspect_ai import Task, eval
+    from inspect_ai import Task
+    from inspect_ai import eval as run_task
     from inspect_ai.dataset import MemoryDataset, Sample
     from inspect_ai.model import ModelOutput, ModelUsage, get_model
     from inspect_ai.scorer import Score, Target, match, mean, scorer
@@ -40,7 +41,7 @@ def run(root: Path) -> None:
         outputs = [ModelOutput.from_content("mockllm/model", a) for a in answers.split()]
         for output in outputs:  # else its tokens are counted with a file from the internet
             output.usage = ModelUsage(input_tokens=9, output_tokens=1, total_tokens=10)
-        logs = eval(
+        logs = run_task(
             Task(dataset=MemoryDataset(samples), solver=generate(), scorer=[stereotyped(), match()], name="own"),
             model=get_model("mockllm/model", custom_outputs=outputs, memoize=False),
             log_dir=str(root / model / accel),
