@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -93,6 +94,8 @@ def _run(
     settings: Mapping[str, Any], job: str, name: str, config: Mapping[str, Any], tags: Iterable[str], source: str
 ) -> Iterator[Any]:
     """An offline run whose id follows from the sweep and the folder, so that writing it again is the same run."""
+    if not os.environ.get("WANDB_MODE"):
+        os.environ.pop("WANDB_MODE", None)  # set but empty is no mode to the library, and not unset either
     import wandb
 
     digest = hashlib.sha256(f"{settings['sweep']}\0{Path(source).name}".encode()).hexdigest()[:16]

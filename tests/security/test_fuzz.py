@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -109,6 +111,7 @@ def test_any_override_is_one_line_or_composes() -> None:
     from omegaconf.errors import OmegaConfBaseException
 
     from biaslab import config
+    from biaslab.console import fail
     from biaslab.messages import one_line
 
     config.register()
@@ -131,8 +134,11 @@ def test_any_override_is_one_line_or_composes() -> None:
             words = one_line(wrong)
         else:
             return
-        assert words
-        assert "\n" not in words
+        printed = io.StringIO()
+        with contextlib.redirect_stderr(printed):
+            fail(words)
+        assert len(printed.getvalue().strip()) > len("biaslab:")
+        assert printed.getvalue().splitlines(keepends=True) == [printed.getvalue()]
 
     with initialize_config_dir(str(config.conf_dir()), version_base="1.3"):
         check()
