@@ -32,7 +32,7 @@ def make(folder: Path, shape: Shape, texts: Iterable[str]) -> Path:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    tokenizer = _tokenizer(texts)
+    tokenizer = train_tokenizer(texts)
     config = LlamaConfig(
         hidden_size=shape.hidden, intermediate_size=shape.inner, num_hidden_layers=shape.layers,
         num_attention_heads=shape.heads, num_key_value_heads=shape.heads, vocab_size=shape.vocab,
@@ -45,7 +45,8 @@ def make(folder: Path, shape: Shape, texts: Iterable[str]) -> Path:
     return folder
 
 
-def _tokenizer(texts: Iterable[str]) -> Any:
+def train_tokenizer(texts: Iterable[str]) -> Any:
+    """A byte-level BPE tokenizer of at most 8,192 pieces, with a beginning token."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
