@@ -151,6 +151,7 @@ class WeightCache:
 
     def _keep(self, model: LoadedModel, key: str, label: str) -> None:
         """Write the entry whole or not at all; a cache that cannot be written costs a warning, not the cell."""
+        from safetensors import SafetensorError  # how it says that a disk is full: no OSError
         from safetensors.torch import save_file
 
         tensors, packed = _state(model.module)
@@ -170,8 +171,9 @@ class WeightCache:
                 "sha256": _sha256(staging / "weights.safetensors"),
             }
             (staging / "entry.json").write_text(json.dumps(entry), encoding="utf-8")
+            shutil.rmtree(self.root / key, ignore_errors=True)  # what is there has lost its label
             staging.rename(self.root / key)
-        except OSError as error:
+        except (OSError, SafetensorError) as error:
             log.warning("%s: not kept in the cache of weights (%s)", label, error)
         finally:
             shutil.rmtree(staging, ignore_errors=True)

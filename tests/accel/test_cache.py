@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -139,6 +141,35 @@ def test_a_damaged_entry_is_dropped_and_computed_again(
     assert "dropped from the cache of weights" in caplog.text
     run(tmp_path, WANDA)
     assert applications == ["wanda50"] * 2
+
+
+def test_an_entry_that_lost_its_label_is_replaced(tmp_path: Path, applications: list[str]) -> None:
+    """As a process leaves it that is killed while it drops an entry."""
+    first = run(tmp_path, WANDA)
+    (entry,) = WeightCache(tmp_path, 1).entries()
+    (entry.folder / "entry.json").unlink()
+    again, third = run(tmp_path, WANDA), run(tmp_path, WANDA)
+    assert applications == ["wanda50"] * 2
+    assert torch.equal(reference_logits(first), reference_logits(again))
+    assert torch.equal(reference_logits(first), reference_logits(third))
+
+
+def test_a_full_disk_costs_the_entry_and_not_the_cell(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The system refuses a file longer than 1,000 bytes: the library's own error for it, not a made-up one."""
+    model = tiny.make(architecture="llama")
+    cache = WeightCache(tmp_path, 2**30)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+        cache._keep(model, "key", "tiny wanda50")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, handler)
+    assert "tiny wanda50: not kept in the cache of weights" in caplog.text
+    assert "too large" in caplog.text
+    assert cache.entries() == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_longest_unused_are_dropped_when_it_is_full(tmp_path: Path, applications: list[str]) -> None:
