@@ -7,7 +7,8 @@ again in another folder and killed, half of the time at a uniformly random momen
 random moment within a phase drawn at random, until it ends by itself; then a new folder is begun. After
 every kill, all that was complete before must be there byte for byte, every complete cell must hold exactly
 the true answers, every failure on record must be whole, a downloaded file must be whole or absent, and a cell
-that was complete must not have been computed again.
+that was complete must not have been computed again. After every other kill, what the cache of accelerated weights
+then holds is damaged in one of four ways: the line must go on to the true answers all the same.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ LINE = (
     "engine.max_batch=16", "tracker=none", "analysis.n_resamples=99",
 )  # fmt: skip
 FAILED = 3  # the line's exit code: planted_choices is made to fail in every arm, so that failures are written
+DROPPED = "dropped from the cache of weights"
 START, END = "<!-- kills: written by tests/reliability/kills.py -->", "<!-- end of kills -->"
 
 
@@ -53,6 +55,8 @@ class Tally:
     finished: int = 0
     resumed_chunks: int = 0
     cells_checked: int = 0
+    cache_damaged: int = 0
+    damage_seen: int = 0
 
 
 class Killer:
@@ -116,6 +120,8 @@ class Killer:
         self._check(folder, before, n_events)
         if code == -signal.SIGKILL and phase is not None:
             self.tally.kills[PHASES[phase]] += 1
+            if self.rng.random() < 0.5:
+                self.tally.cache_damaged += damage_cache(folder / "outputs/accel_cache", self.rng)
             return True
         return False
 
@@ -134,7 +140,12 @@ class Killer:
         self.tally.resumed_chunks += sum(
             "earlier_s" in json.loads((cell / "cell.json").read_text())["timings"] for cell in complete(folder).values()
         )
-        for leftover in (*(folder / "outputs/results/.tmp").iterdir(), *(folder / "outputs/results").glob(".chunks/*")):
+        self.tally.damage_seen += (folder / "log").read_text().count(DROPPED)
+        for leftover in (
+            *(folder / "outputs/results/.tmp").iterdir(),
+            *(folder / "outputs/results").glob(".chunks/*"),
+            *(folder / "outputs/accel_cache").glob(".*.*.*"),
+        ):
             print(f"left over: {leftover}", file=sys.stderr)
 
     def _check(self, folder: Path, before: dict[str, bytes], n_events: int) -> None:
@@ -185,6 +196,23 @@ class Killer:
         return folder
 
 
+def damage_cache(root: Path, rng: random.Random) -> int:
+    """Damage every entry of a cache of weights: a bit, the end, the label cut short or gone; how many there were."""
+    entries = sorted(root.glob("*/weights.safetensors"))
+    for weights in entries:
+        kind, raw = rng.choice(("bit", "short", "json", "gone")), bytearray(weights.read_bytes())
+        if kind == "bit":
+            raw[-1 - rng.randrange(len(raw) // 2)] ^= 1
+            weights.write_bytes(raw)
+        elif kind == "short":
+            weights.write_bytes(raw[: rng.randrange(len(raw))])
+        elif kind == "json":
+            (weights.parent / "entry.json").write_text('{"format": ')
+        else:
+            (weights.parent / "entry.json").unlink(missing_ok=True)
+    return len(entries)
+
+
 def complete(folder: Path) -> dict[str, Path]:
     """The complete cells below a sweep's folder, by path."""
     root = folder / "outputs" / "results"
@@ -215,7 +243,9 @@ def table(tally: Tally, seconds: float) -> str:
         f"Complete cells lost: {tally.lost}. Changed, in any byte or from the true answers: {tally.changed}. "
         f"Computed again: {tally.twice}. Lines that did not go on to the end: {tally.stuck}. "
         f"The line was killed until it ended {tally.finished} times over; {tally.cells_checked} looks at a complete "
-        f"cell; {tally.resumed_chunks} cells were finished from chunks of a killed process. {seconds:.0f} s.",
+        f"cell; {tally.resumed_chunks} cells were finished from chunks of a killed process. "
+        f"{tally.cache_damaged} times an entry of the cache of weights was damaged after a kill; {tally.damage_seen} "
+        f"were needed, and said to be dropped. {seconds:.0f} s.",
     ]
     return "\n".join(lines)
 

@@ -23,7 +23,7 @@ from typing import Any
 #: What a kill can hit. The order is the mark's number.
 PHASES = (
     "start", "planning", "loading", "calibration", "measuring", "answering", "chunk write", "record write",
-    "failure write", "claim", "ledger", "analysis", "download",
+    "failure write", "claim", "ledger", "analysis", "download", "cache write",
 )  # fmt: skip
 
 
@@ -54,6 +54,7 @@ def mark_functions(mark: mmap.mmap, events: Path) -> None:
     """Have every phase of this process write its number while it runs, and the computing of a cell a line."""
     from biaslab import cell, job, sweep
     from biaslab.accel import calibration
+    from biaslab.accel.cache import WeightCache
     from biaslab.errors import CellFailed
     from biaslab.models import loading
     from biaslab.results import chunks, claims, store
@@ -77,6 +78,7 @@ def mark_functions(mark: mmap.mmap, events: Path) -> None:
     watch(sweep, "_analyse", "analysis")
     watch(loading, "load", "loading")
     watch(calibration, "calibration_ids", "calibration")
+    watch(WeightCache, "_keep", "cache write")
     watch(job._Job, "_efficiency", "measuring")
     watch(cell, "compute", "answering")
     watch(chunks.Chunks, "add", "chunk write")
