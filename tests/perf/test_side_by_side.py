@@ -7,21 +7,18 @@ both must have given the same log p.
 
 from __future__ import annotations
 
-import json
-import os
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from tests.perf.side_by_side import folders, race, works
+from tests.perf.side_by_side import folders, lines, race, works
+from tests.perf.side_by_side.rows import ROUNDS, record
 from tests.perf.side_by_side.works import Work
 
 pytestmark = [pytest.mark.perf, pytest.mark.timeout(1800)]
-ROUNDS = 3
-#: Where `make perf` collects its rows for docs/performance.md.
-ROWS = os.environ.get("BIASLAB_PERF_ROWS")
 
 
 @dataclass(frozen=True)
@@ -83,8 +80,37 @@ def test_side_by_side(race_: Race, model: Callable[[str], Path], data_dir: Path)
         same = sum(a == b for a, b in zip(ours.values, theirs.values, strict=True))
         row["difference"] = len(ours.values) - same
         assert same >= 0.99 * len(ours.values)  # a tie of two tokens may fall either way
-    print("\n" + json.dumps(row))
-    if ROWS:
-        with Path(ROWS).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+    record(row)
     assert times >= race_.goal
+
+
+@pytest.mark.parametrize(("name", "n_cells", "goal"), [("one small cell", 1, 2.0), ("12 small cells", 12, 8.0)])
+def test_whole_lines(
+    name: str, n_cells: int, goal: float, model: Callable[[str], Path], data_dir: Path, tmp_path: Path
+) -> None:
+    """From the typed line to the stored results: one biaslab process, one run of the peer's command a cell."""
+    peer = race.peer_python()
+    if peer is None:
+        pytest.skip("needs lm-evaluation-harness in .venv-peer (make perf makes it) or BIASLAB_PEER_PYTHON")
+    whole, folder = works.pairs(data_dir), model("1M")
+    part = [whole | {"pairs": whole["pairs"][100 * i : 100 * (i + 1)]} for i in range(n_cells)]
+    files = [lines.write(tmp_path, f"timed{i}", work) for i, work in enumerate(part)]
+    seconds = [
+        (lines.ours(folder, files, tmp_path / f"ours{n}"), lines.theirs(peer, folder, files, tmp_path / f"peer{n}"))
+        for n in range(ROUNDS)
+    ]
+    ours, theirs = lines.our_scores(tmp_path / "ours0"), lines.their_scores(tmp_path / "peer0")
+    assert ours.keys() == theirs.keys() == {file.stem for file in files}
+    pairs = [pair for name in ours for pair in zip(ours[name], theirs[name], strict=True)]
+    difference = max(abs(a - b) for a, b in pairs)
+    assert len(pairs) == 50 * n_cells
+    assert difference < 2e-4  # of two log p
+    times = statistics.median(theirs / ours for ours, theirs in seconds)
+    mine, other = (statistics.median(side) for side in zip(*seconds, strict=True))
+    record(
+        {
+            "work": f"whole process, {name} of 50 pairs", "parameters": "1M", "ours_s": mine, "theirs_s": other,
+            "times": times, "goal": goal, "difference": difference,
+        }
+    )  # fmt: skip
+    assert times >= goal
