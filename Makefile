@@ -52,8 +52,11 @@ audit: $(VENV)/.ready
 	$(BIN)/python -m pip install -q bandit
 	$(BIN)/bandit -q -c pyproject.toml -r biaslab analysis .ci
 
+# biaslab beside lm-evaluation-harness, and what else has a bound; writes docs/performance.md.
 perf: $(VENV)/.ready .venv-peer/.ready
-	$(BIN)/python -m pytest -m perf -s $(FLAGS)
+	mkdir -p build && rm -f build/perf.jsonl
+	BIASLAB_PERF_ROWS=$(CURDIR)/build/perf.jsonl $(BIN)/python -m pytest -m perf -s $(FLAGS); code=$$?; \
+		$(BIN)/python -m tests.perf.page build/perf.jsonl && exit $$code
 
 # Type-I error, coverage and power of every default by simulation; rewrites the tables of docs/statistics.md.
 calibrate: $(VENV)/.ready
