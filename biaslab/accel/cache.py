@@ -17,6 +17,7 @@ import shutil
 import time
 import uuid
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
@@ -96,6 +97,9 @@ class WeightCache:
         """
         from filelock import Timeout
 
+        for key in {path.name.split(".")[1] for path in self.root.glob(".*.*.*")}:
+            with suppress(Timeout), self._lock(key, timeout=0):
+                self._drop_staging(key)
         bound = self.max_bytes if max_bytes is None else max_bytes
         entries, dropped = self.entries(), []
         total = sum(entry.size_bytes for entry in entries)
@@ -110,6 +114,11 @@ class WeightCache:
             total -= entry.size_bytes
             dropped.append(entry)
         return dropped
+
+    def _drop_staging(self, key: str) -> None:
+        """Remove what a writer of this entry left that was killed; only for who holds the entry's lock."""
+        for left in self.root.glob(f".{key}.*"):
+            shutil.rmtree(left, ignore_errors=True)
 
     def _key(self, model: LoadedModel, steps: Sequence[Accelerator]) -> str:
         content = {
@@ -158,6 +167,7 @@ class WeightCache:
         if sum(t.numel() * t.element_size() for t in tensors.values()) > self.max_bytes:
             log.warning("%s: larger than the whole cache of weights (accel_cache_gib), not kept", label)
             return
+        self._drop_staging(key)
         staging = self.root / f".{key}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
         try:
             staging.mkdir(parents=True)

@@ -154,6 +154,23 @@ def test_an_entry_that_lost_its_label_is_replaced(tmp_path: Path, applications: 
     assert torch.equal(reference_logits(first), reference_logits(third))
 
 
+def test_what_a_killed_writer_left_is_removed_unless_it_still_writes(tmp_path: Path) -> None:
+    run(tmp_path, WANDA)
+    cache = WeightCache(tmp_path, 2**30)
+    (entry,) = cache.entries()
+    (entry.folder / "entry.json").unlink()
+    own, dead, busy = (tmp_path / f".{key}.1.abc" for key in (entry.key, "dead", "busy"))
+    for left in (own, dead, busy):
+        left.mkdir()
+        (left / "weights.safetensors").write_bytes(b"half")
+    with cache._lock("busy"):
+        run(tmp_path, WANDA)
+        assert [left.exists() for left in (own, dead, busy)] == [False, False, True]
+    cache.prune()
+    assert not busy.exists()
+    assert [kept.key for kept in cache.entries()] == [entry.key]
+
+
 def test_a_full_disk_costs_the_entry_and_not_the_cell(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """The system refuses a file longer than 1,000 bytes: the library's own error for it, not a made-up one."""
     model = tiny.make(architecture="llama")
