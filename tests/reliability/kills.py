@@ -79,8 +79,10 @@ class Killer:
     def close(self) -> None:
         """End the server."""
         assert self.server.stdin is not None
+        assert self.server.stdout is not None
         self.server.stdin.close()
         self.server.wait(30)
+        self.server.stdout.close()
 
     def learn(self) -> None:
         """Run the line once to its end: its answers are the truth, its time the span of random kills."""
