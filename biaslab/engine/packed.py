@@ -3,7 +3,7 @@
 Quantized, pruned and wrapped layers keep their forward. Attention goes through transformers' interface, which
 every model written against it calls by name; the head is applied to the places that are asked for, in chunks,
 so that logits of a whole batch never exist. Whether a model can be asked this way is tried, not assumed: see
-biaslab.engine.route.
+biaslab.engine.ways.
 """
 
 from __future__ import annotations
