@@ -137,7 +137,7 @@ def blocks_p(blocks: Sequence[Family], flips: Flips, *, batch: int | None = None
     ordered = np.sort(np.concatenate(largest))
     out = []
     for block, t in zip(blocks, observed, strict=True):
-        p = 1 - np.searchsorted(ordered, t * (1 - TIES), side="left") / len(ordered)
+        p = (len(ordered) - np.searchsorted(ordered, t * (1 - TIES), side="left")) / len(ordered)
         out.append(np.where(block.testable, p, math.nan))
     return out
 

@@ -94,6 +94,13 @@ def test_sampled_p_is_never_zero() -> None:
     assert result.p == 1 / 401
 
 
+@pytest.mark.parametrize("n_resamples", [399, 9999])
+def test_the_smallest_adjusted_p_is_one_in_all_flips_and_not_a_hair_below(n_resamples: int) -> None:
+    values = np.random.default_rng(0).normal(50.0, 1.0, (40, 2))
+    p = family_p(values, partition(range(40)), n_resamples=n_resamples, rng=rng())
+    assert p.tolist() == [1 / (n_resamples + 1)] * 2
+
+
 def test_monte_carlo_matches_enumeration(monkeypatch: pytest.MonkeyPatch) -> None:
     study = data(11, [2] * 12, effect=0.6)
     exact = interaction_test(*study, rng=rng())
