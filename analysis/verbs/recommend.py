@@ -134,7 +134,10 @@ def _costs(efficiency: Mapping[str, object]) -> tuple[float, float, float]:
     def first(keys: Sequence[str]) -> float:
         return next((x for k in keys if not math.isnan(x := number(efficiency.get(k)))), math.nan)
 
-    return first(COSTS["memory"]), first(COSTS["latency"]), number(efficiency.get("perplexity"))
+    latency, speed = first(COSTS["latency"]), number(efficiency.get("decode_tokens_per_s"))
+    if not math.isfinite(latency) and speed > 0:
+        latency = 1 / speed  # seconds of one generated token, one sequence at a time
+    return first(COSTS["memory"]), latency, number(efficiency.get("perplexity"))
 
 
 def _row(c: Choice) -> list[str]:

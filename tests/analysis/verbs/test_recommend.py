@@ -60,6 +60,14 @@ def test_a_changed_accelerator_is_excluded_and_the_smaller_wins(
     assert "Unknown: latency of hqq4 of tiny_llama" in out
 
 
+def test_the_speed_a_cell_measured_is_its_latency() -> None:
+    from analysis.verbs.recommend import _costs
+
+    assert _costs({"decode_tokens_per_s": 40.0, "weight_bytes": 7.0})[:2] == (7.0, 0.025)
+    assert _costs({"decode_tokens_per_s": 40.0, "latency_s": 0.5})[1] == 0.5
+    assert math.isnan(_costs({"decode_tokens_per_s": None})[1])
+
+
 def test_measured_latency_opens_the_front(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     speed = {"hqq8": 0.010, "hqq4": 0.015, "wanda50": 0.020}
     overrides = {
