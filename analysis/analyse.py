@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from analysis.methods import methods
 from analysis.provenance import arms, provenance
 from analysis.settings import Settings
 from analysis.study import BenchmarkResult, Missing, Study
-from analysis.words import estimate_text, listing, p_text, plural
+from analysis.words import p_text, plural, signed
 
 QUESTION = "Does making these models cheaper change their bias, and does that change depend on the model?"
 
@@ -48,7 +48,7 @@ def analyse(results: Path | str, settings: Settings | None = None, inputs: Input
     known = arms(loaded.cells, order)
     return Study(
         question=QUESTION,
-        answer=answer(found, settings.alpha),
+        answer=answer(found, models),
         sweep=loaded.name,
         command=loaded.command,
         settings=asdict(settings),
@@ -116,28 +116,34 @@ def adjust_over_benchmarks(results: Sequence[BenchmarkResult]) -> list[Benchmark
     ]
 
 
-def answer(results: Sequence[BenchmarkResult], alpha: float) -> str:
-    """The question answered in a sentence, with its figures."""
+def answer(results: Sequence[BenchmarkResult], notes: Mapping[str, str]) -> str:
+    """The question answered in one short sentence, with its figures.
+
+    notes : model -> what a reader must know of it ("" for nothing); a model with a note is marked with a dagger.
+    """
     shifts = [s for r in results for s in r.shifts if s.verdict not in ("placebo", "missing")]
     if not shifts:
         return "It cannot be told: no accelerated cell with a baseline was measured."
     changed = [s for s in shifts if s.verdict == "changed"]
     same = [s for s in shifts if s.verdict in ("unchanged", "exactly unchanged", "inert")]
     n_open = len(shifts) - len(changed) - len(same)
-    cells = (
-        f"Of {plural(len(shifts), 'accelerated cell')} {len(changed)} changed{_largest(results, alpha)}, "
-        f"{len(same)} did not, {n_open} {'is' if n_open == 1 else 'are'} undecided"
-    )
-    return f"{cells}; {_interactions(results)}."
+    counts = [f"{len(changed)} changed{_largest(results, notes)}"]
+    counts += [f"{len(same)} did not"] if same or not n_open else []
+    counts += [f"{n_open} {'is' if n_open == 1 else 'are'} undecided"] if n_open else []
+    return f"Of {plural(len(shifts), 'accelerated cell')} {', '.join(counts)}; {_interactions(results)}."
 
 
-def _largest(results: Sequence[BenchmarkResult], alpha: float) -> str:
+def _largest(results: Sequence[BenchmarkResult], notes: Mapping[str, str]) -> str:
     """The changed cell that moved most, measured in its own margin, so that units can be compared."""
     changed = [(s, r) for r in results for s in r.shifts if s.verdict == "changed"]
     if not changed:
         return ""
     s, r = max(changed, key=lambda pair: abs(pair[0].estimate.value) / pair[0].margin)
-    return f" (most: {s.model} under {s.accel} on {r.title}, {estimate_text(s.estimate, r.unit, alpha)})"
+    dagger = " †" if notes.get(s.model) else ""
+    where = f" on {r.title}" if len(results) > 1 else ""
+    e = s.estimate
+    interval = f" [{signed(e.ci_low)}, {signed(e.ci_high)}]" if math.isfinite(e.ci_low) else ""
+    return f" (most: {s.model}{dagger} under {s.accel}{where}, {signed(e.value)} {r.unit}{interval})"
 
 
 def _interactions(results: Sequence[BenchmarkResult]) -> str:
@@ -149,14 +155,24 @@ def _interactions(results: Sequence[BenchmarkResult]) -> str:
     }
     parts = []
     for verdict, text in texts.items():
-        if found := [_named(r) for r in results if r.verdict == verdict]:
-            parts.append(f"{text} {listing(found)}")
-    return "; ".join(parts)
+        if found := [r for r in results if r.verdict == verdict]:
+            parts.append(f"{text} {_where(found, len(results))}{_over_all(found)}")
+    return ", ".join(parts)
 
 
-def _named(r: BenchmarkResult) -> str:
-    figures = r.verdict in ("interaction", "undecided")
-    return f"{r.title} ({p_text(r.omnibus.p)})" if figures else r.title
+def _where(found: Sequence[BenchmarkResult], n: int) -> str:
+    if len(found) == 1:
+        return found[0].title
+    return f"all {n} benchmarks" if len(found) == n else f"{len(found)} of {n} benchmarks"
+
+
+def _over_all(found: Sequence[BenchmarkResult]) -> str:
+    """The p values of an interaction, or of none shown, adjusted over the benchmarks."""
+    p = [r.omnibus.p_holm if math.isfinite(r.omnibus.p_holm) else r.omnibus.p for r in found]
+    several = len(found) > 1
+    if found[0].verdict == "interaction":
+        return f" ({'largest ' if several else ''}{p_text(max(p))})"
+    return f" ({'smallest ' if several else ''}{p_text(min(p))})" if found[0].verdict == "undecided" else ""
 
 
 def _titled(results: Sequence[BenchmarkResult]) -> list[BenchmarkResult]:

@@ -14,6 +14,7 @@ from analysis.assumptions import assumptions
 from analysis.contrasts import BASELINE, ArmKey, largest_grid
 from analysis.effects import interaction_contrasts, simple_effects
 from analysis.equivalence import equivalence_of
+from analysis.examples import examples
 from analysis.fixed_effects import fixed_effects
 from analysis.flips import flip_tests, flips_by_group, profiles
 from analysis.frame import Frame
@@ -120,6 +121,8 @@ def sections(
         "refusals": refusal_shifts(frame, judged, light) if judged else [],
         "scales": _scales(frame, levels, light, test),
         "aggregates": aggregates(frame, levels.tested, settings),
+        "examples": examples(frame, judged, floor=floor.get("item", math.nan)),
+        "content_warning": bool(frame.meta.get("content_warning")),
         "listwise": None,
         "refusal_omnibus": None,
     }

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:  # each of these is defined beside the function that fills it
     from analysis.aggregates import Aggregate
     from analysis.assumptions import Assumption
+    from analysis.examples import Example
     from analysis.flips import FlipBin, FlipGroup, FlipTest
     from analysis.predictability import Predictability
     from analysis.scales import Scales
@@ -271,6 +272,7 @@ class BenchmarkResult:
         (largest), "interaction" (largest |difference-in-differences|, with two models); empty without a placebo.
     listwise : the omnibus over complete items only, None where no answer is missing; `omnibus` then has item
         fixed effects over every answer. refusal_omnibus : the same test on refusals, None without any.
+    examples : items that flipped most surely; content_warning : the benchmark says that its texts may offend.
     pool : "embedded" or "other"; a benchmark asked of both kinds of model has one result for each.
     """
 
@@ -318,6 +320,8 @@ class BenchmarkResult:
     refusal_omnibus: Omnibus | None = None
     scales: Scales | None = None
     aggregates: list[Aggregate] = field(default_factory=list)
+    examples: list[Example] = field(default_factory=list)
+    content_warning: bool = False
 
 
 @dataclass(frozen=True)

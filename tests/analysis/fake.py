@@ -55,6 +55,7 @@ def make_sweep(
     command: str = "python -m biaslab -m model=tiny_llama,tiny_mistral accel=hqq4,wanda50",
     overrides: Mapping[tuple[str, str], Mapping[str, Any]] | None = None,
     write_sweep: bool = True,
+    response: str = "",
 ) -> Path:
     """Write outputs/results and outputs/sweeps/<sweep_id> under `root`; the path of the sweep's folder.
 
@@ -65,6 +66,7 @@ def make_sweep(
     failed : (model, accel) pairs whose cells left a failure instead.
     inert : accels that change nothing at all: scores equal the baseline's, largest logit change 0.
     overrides : (model, accel) -> fields of cell.json replaced there, such as {"dtype": "bfloat16"}.
+    response : the generated text of every record, with the accel's name after it.
     """
     outputs = Path(root) / "outputs"
     notes = {"tiny_mistral": POSITIVE_CONTROL} if notes is None else notes
@@ -88,6 +90,8 @@ def make_sweep(
                 score_kind=score_kind,
             )
             for (model, accel), records in scores.items():
+                if response:
+                    records["response"] = f"{response} {accel}"
                 cell = _cell(
                     model,
                     accel,
