@@ -259,6 +259,7 @@ def _start(folder: str, jobs: Sequence[Config]) -> None:
     _Current.reporter.start(sum(map(len, sweep.jobs.values())))
     from_hub = any(plan.info.source == "hub" for plan in plans.values())
     _Current.tracker = make_tracker(first.tracker, sweep.folder, sweep.outputs, hub=from_hub)
+    _Current.tracker.begin()
 
 
 def _enter_plans(sweep: Sweep, plans: Mapping[int, Any]) -> None:
@@ -379,10 +380,9 @@ def _read_job_ledger(path: Path) -> tuple[int, list[dict[str, Any]], str]:
 
 def _finish_tracking(sweep: Sweep) -> None:
     """Hand over what was computed here or by a launcher's workers, then the report; results are safe already."""
-    from biaslab.tracking.track import computed_cells
+    from biaslab.tracking.track import hand_over
 
-    for folder in computed_cells(sweep.outputs / "results", sweep.cells.values()):
-        _Current.tracker.cell(folder)
+    hand_over(_Current.tracker, sweep.outputs / "results", sweep.cells.values())
     if line := _Current.tracker.finish(sweep.outputs / "reports" / sweep.folder.name):
         print(line, flush=True)
 

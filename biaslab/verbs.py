@@ -168,6 +168,13 @@ def track(argv: Sequence[str]) -> int:
     return run(argv)
 
 
+def sync(argv: Sequence[str]) -> int:
+    """Send written W&B runs that were not sent yet."""
+    from biaslab.tracking.sync import sync as run
+
+    return run(argv)
+
+
 def cache(argv: Sequence[str]) -> int:
     """List the cache of accelerated weights, or drop the longest unused of it."""
     from biaslab.weights import main as run
@@ -203,6 +210,7 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "retry": retry,
     "data": data,
     "track": track,
+    "sync": sync,
     "doctor": doctor,
     "sparseml": sparseml,
     "cache": cache,

@@ -12,6 +12,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 HOST = "https://api.wandb.ai"
@@ -26,8 +27,9 @@ class TrackerConfig:
     project, entity : of W&B; an empty entity is your default one. tags : more of them, on every run.
     mode : online, offline, or auto (WANDB_MODE, else online where you are logged in, else offline).
     timeout_s : how long the end of a sweep waits for a tracker that makes no progress, in seconds.
-    table_rows : records shown in a run's table, evenly spaced; 0 for none. artifact_mib : a results artifact
-        larger than this is left out and said so.
+    table_rows : records shown in a run's table, evenly spaced; 0 for none. artifact_mib : files of a cell or a
+        report that are larger than this are left out of its artifact, and said so.
+    progress_s : seconds between two looks at a running sweep, for its own run; 0 for only one at the end.
     """
 
     name: str = "auto"
@@ -38,14 +40,23 @@ class TrackerConfig:
     timeout_s: float = 15.0
     table_rows: int = 2000
     artifact_mib: float = 100.0
+    progress_s: float = 120.0
 
 
 class Tracker(ABC):
     """Hears of what is on disk already; no method raises, none but `finish` waits."""
 
     @abstractmethod
+    def begin(self) -> None:
+        """The sweep's cells are planned and none has begun. Returns at once."""
+
+    @abstractmethod
     def cell(self, folder: Path) -> None:
         """A cell is complete in `folder`. Returns at once."""
+
+    @abstractmethod
+    def failed(self, entry: Mapping[str, Any]) -> None:
+        """A cell, by its entry in sweep.json, is not there and will not be. Returns at once."""
 
     @abstractmethod
     def finish(self, report: Path | None) -> str:
@@ -59,8 +70,14 @@ class Tracker(ABC):
 class NoTracker(Tracker):
     """Tracks nothing."""
 
+    def begin(self) -> None:
+        """See Tracker.begin."""
+
     def cell(self, folder: Path) -> None:
         """See Tracker.cell."""
+
+    def failed(self, entry: Mapping[str, Any]) -> None:
+        """See Tracker.failed."""
 
     def finish(self, report: Path | None) -> str:
         """See Tracker.finish."""
@@ -70,14 +87,14 @@ class NoTracker(Tracker):
         """See Tracker.stop."""
 
 
-def make_tracker(config: TrackerConfig, sweep: Path, outputs: Path, *, hub: bool) -> Tracker:
-    """The tracker of one sweep. hub : one of its models comes from the hub."""
+def make_tracker(config: TrackerConfig, sweep: Path, outputs: Path, *, hub: bool, patient: bool = False) -> Tracker:
+    """The tracker of one sweep. hub : one of its models comes from the hub. patient : sending may take its time."""
     mode = resolve_mode(config, os.environ, hub=hub)
     if mode == "none":
         return NoTracker()
     from biaslab.tracking.wandb import WandbTracker
 
-    return WandbTracker(config, sweep, outputs, online=mode == "online")
+    return WandbTracker(config, sweep, outputs, online=mode == "online", patient=patient)
 
 
 def resolve_mode(config: TrackerConfig, env: Mapping[str, str], *, hub: bool) -> str:

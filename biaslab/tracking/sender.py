@@ -6,22 +6,122 @@ Run by WandbTracker as `python -m biaslab.tracking.sender SETTINGS`; says what i
 from __future__ import annotations
 
 import json
-import os
 import queue
-import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+import traceback
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
+from biaslab.results.store import read_json
+from biaslab.secrets import redact
 from biaslab.tracking import runs
+from biaslab.tracking.sync import Sent, send_all
 
 _SAY = threading.Lock()
 
 
+class Sender:
+    """Writes runs on the main thread; another one sends them meanwhile."""
+
+    def __init__(self, settings: Mapping[str, Any], tell: Callable[..., None]) -> None:
+        self.settings, self.tell = settings, tell
+        self.waiting: queue.Queue[Path | None] = queue.Queue()
+        self.arms: set[str] = set()
+        self.progress: Mapping[str, Any] = {}  # the sweep as it was last written
+
+    def run(self, lines: IO[str]) -> None:
+        """Handle every line, the sweep's progress now and then, and wait until the last sync is over."""
+        syncer = threading.Thread(target=self._sync, daemon=True)
+        syncer.start()
+        for line in self._lines(lines):
+            if line is None:
+                self._guarded(self._write_progress, {})
+            elif self._guarded(self._write, json.loads(line)):
+                self.tell(done=True)
+        self._guarded(self._write_progress, {})
+        self.waiting.put(None)
+        syncer.join()
+
+    def _lines(self, source: IO[str]) -> Iterator[str | None]:
+        """Lines as they come; None where none came for the time between two looks at the sweep."""
+        if not (self.settings["online"] and self.settings["progress_s"]):
+            yield from source
+            return
+        came: queue.Queue[str | None] = queue.Queue()
+
+        def read() -> None:
+            for line in source:
+                came.put(line)
+            came.put(None)
+
+        threading.Thread(target=read, daemon=True).start()
+        while True:
+            try:
+                line = came.get(timeout=self.settings["progress_s"])
+            except queue.Empty:
+                yield None
+                continue
+            if line is None:
+                return
+            yield line
+
+    def _guarded(self, write: Callable[[Mapping[str, Any]], Iterator[Path]], message: Mapping[str, Any]) -> bool:
+        """Write and pass on; one run that cannot be written must not cost the others."""
+        try:
+            for folder in write(message):
+                self.tell(written=str(folder), id=runs.read_mark(folder)["id"])
+                self.waiting.put(folder)
+        except Exception as error:
+            traceback.print_exc()
+            self.tell(failed=bool(message), error=_first_line(error))
+            return False
+        return True
+
+    def _write(self, message: Mapping[str, Any]) -> Iterator[Path]:
+        if "report" in message:
+            yield runs.write_report(Path(message["report"]), self.settings)
+        elif "failed" in message:
+            yield runs.write_failure(message["failed"], self.settings)
+        else:
+            folder = Path(message["cell"])
+            arm = runs.arm_of(read_json(folder / "cell.json"))
+            if arm not in self.arms:
+                yield runs.write_arm(folder, self.settings)
+                self.arms.add(arm)
+            yield runs.write_cell(folder, self.settings)
+
+    def _write_progress(self, message: Mapping[str, Any]) -> Iterator[Path]:
+        now = runs.sweep_summary(Path(self.settings["sweep_folder"]))
+        if now != self.progress:
+            self.progress = now
+            yield runs.write_sweep(self.settings)
+
+    def _sync(self) -> None:
+        """Sync what is waiting, all of it at once; after the first failure nothing more: the rest would fail too."""
+        over = not self.settings["online"]
+        ended = False
+        while not ended:
+            folders = [self.waiting.get()]
+            while not self.waiting.empty():
+                folders.append(self.waiting.get())
+            ended = None in folders
+            there = [folder for folder in folders if folder is not None]
+            if there and not over:
+                over = not send_all(there, self.settings["timeout_s"], self._tell_sent)
+            for folder in there if not self.settings["online"] else ():
+                runs.remove_superseded(folder)
+
+    def _tell_sent(self, sent: Sent) -> None:
+        for folder in sent.folders:
+            self.tell(synced=str(folder), url=sent.url)
+        if sent.error:
+            self.tell(error=redact(sent.error))
+
+
 def main(settings: Mapping[str, Any]) -> None:
-    """Handle every line of standard input, then wait until the last sync is over."""
+    """Handle standard input until it ends."""
     say = sys.stdout
     sys.stdout = sys.stderr  # whatever the library prints is no message
 
@@ -29,79 +129,12 @@ def main(settings: Mapping[str, Any]) -> None:
         with _SAY:
             print(json.dumps(message), file=say, flush=True)
 
-    waiting: queue.Queue[str | None] = queue.Queue()
-    syncer = threading.Thread(target=_sync_all, args=(waiting, settings, tell), daemon=True)
-    syncer.start()
-    for line in sys.stdin:
-        message = json.loads(line)
-        try:
-            folder = _write(message, settings)
-        except Exception as error:  # one run that cannot be written must not cost the others
-            tell(failed=True, error=_first_line(error))
-        else:
-            tell(written=folder)
-            waiting.put(folder)
-    waiting.put(None)
-    syncer.join()
-
-
-def _write(message: Mapping[str, str], settings: Mapping[str, Any]) -> str:
-    if "cell" in message:
-        return runs.write_cell(Path(message["cell"]), settings)
-    return runs.write_report(Path(message["report"]), settings)
-
-
-def _sync_all(waiting: queue.Queue[str | None], settings: Mapping[str, Any], tell: Any) -> None:
-    """Sync what is waiting, all of it at once; after the first failure nothing more: the rest would fail too."""
-    over = not settings["online"]
-    ended = False
-    while not ended:
-        folders = [waiting.get()]
-        while not waiting.empty():
-            folders.append(waiting.get())
-        ended = None in folders
-        there = [folder for folder in folders if folder is not None]
-        if there and not over:
-            over = not _sync(there, settings, tell)
-
-
-def _sync(folders: list[str], settings: Mapping[str, Any], tell: Any) -> bool:
-    """Run `wandb sync`; whether every folder carries its mark of success afterwards."""
-    command = [sys.executable, "-m", "wandb", "sync", *folders]
-    env = os.environ | {"WANDB_SILENT": "false"}  # its words carry the address, or the reason
-    limit = settings["timeout_s"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=limit, env=env)
-    except subprocess.TimeoutExpired:
-        tell(error=f"no answer in {limit:g} s")
-        return False
-    print(done.stdout, done.stderr, file=sys.stderr)
-    synced = [folder for folder in folders if any(Path(folder).glob("*.wandb.synced"))]
-    for folder in synced:
-        tell(synced=folder, url=_url(done.stdout + done.stderr))
-    if len(synced) == len(folders):
-        return True
-    tell(error=_reason(done.stdout + done.stderr))
-    return False
-
-
-def _url(text: str) -> str:
-    """The address of a run's project as `wandb sync` prints it, or ""."""
-    words = [word for word in text.split() if word.startswith("http") and "/runs/" in word]
-    return words[-1].split("/runs/")[0] if words else ""
-
-
-def _reason(text: str) -> str:
-    """The last line of `wandb sync` that tells an error, without its prefix."""
-    words = ("error", "failed", "not authenticated")
-    lines = [line.strip() for line in text.splitlines() if any(word in line.lower() for word in words)]
-    return (
-        lines[-1].removeprefix("wandb:").strip().removeprefix("ERROR").strip()[:200] if lines else "wandb sync failed"
-    )
+    Sender(settings, tell).run(sys.stdin)
 
 
 def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:200]
+    words = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return redact(words)[:200]
 
 
 if __name__ == "__main__":

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from biaslab.errors import ConfigError
 from biaslab.results.store import CellRef, Store, read_json
-from biaslab.tracking.base import TrackerConfig, make_tracker
+from biaslab.tracking.base import Tracker, TrackerConfig, make_tracker
+
+PATIENCE_S = 120.0  # who asks for this waits for it: without any progress this long, unlike at the end of a sweep
 
 
 def track(argv: Sequence[str]) -> int:
@@ -19,28 +22,37 @@ def track(argv: Sequence[str]) -> int:
     if not argv or not (Path(argv[0]) / "sweep.json").is_file():
         raise ConfigError(f"track {' '.join(argv[:1])}: name a sweep folder like outputs/sweeps/<id>")
     keys = [word.removeprefix("tracker.") for word in argv[1:]]
-    base = OmegaConf.structured(TrackerConfig(name="wandb"))
+    base = OmegaConf.structured(TrackerConfig(name="wandb", timeout_s=PATIENCE_S))
     try:
         config: Any = OmegaConf.to_object(OmegaConf.merge(base, OmegaConf.from_dotlist(keys)))
     except OmegaConfBaseException as error:
         raise ConfigError(f"track: {str(error).splitlines()[0]}") from error
     sweep = Path(argv[0])
     ledger = read_json(sweep / "sweep.json")
-    results = sweep / ledger["results"]
-    tracker = make_tracker(config, sweep, results.parent, hub=False)
+    results = Path(os.path.normpath(sweep / ledger["results"]))
+    tracker = make_tracker(config, sweep, results.parent, hub=False, patient=True)
     cells = [entry | {"reused": False} for entry in ledger["cells"]]
-    for folder in computed_cells(results, cells):
-        tracker.cell(folder)
+    hand_over(tracker, results, cells)
     line = tracker.finish(results.parent / "reports" / sweep.name)
     print(line or "tracker: none (WANDB_MODE=disabled or tracker.name=none), so nothing was written")
     return 0 if line else 2
 
 
-def computed_cells(results: Path, entries: Iterable[Mapping[str, Any]]) -> Iterator[Path]:
-    """Folders of the latest attempts of the complete cells that this sweep computed itself."""
+def hand_over(tracker: Tracker, results: Path, entries: Iterable[Mapping[str, Any]]) -> None:
+    """Tell a tracker of every cell that its sweep computed, and of those that are not there."""
+    known = list(entries)
+    for folder in found_cells(results, (entry for entry in known if not entry.get("reused"))):
+        tracker.cell(folder)
+    for entry in known:
+        if entry["state"] not in ("complete", "elsewhere"):
+            tracker.failed(entry)
+
+
+def found_cells(results: Path, entries: Iterable[Mapping[str, Any]]) -> Iterator[Path]:
+    """Folders of the latest attempts of the entries' complete cells."""
     store = Store(results)
     for entry in entries:
-        if entry["state"] == "complete" and not entry.get("reused"):
+        if entry["state"] == "complete":
             folder = store.find(CellRef(entry["benchmark"], entry["model"], entry["accel"], entry["key"]))
             if folder is not None:
                 yield folder

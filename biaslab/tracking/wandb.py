@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -27,31 +28,62 @@ log = logging.getLogger(__name__)
 class _State:
     """What the sender has said so far; guarded by `changed`."""
 
-    written: list[str] = field(default_factory=list)
-    synced: list[str] = field(default_factory=list)
+    written: dict[str, str] = field(default_factory=dict)  # the latest folder of each run, by its id
+    synced: set[str] = field(default_factory=set)  # folders
     errors: list[str] = field(default_factory=list)
-    failed: int = 0  # items that could not be written
+    done: int = 0  # messages of which every run was written
+    failed: int = 0  # messages of which a run could not be written
     url: str = ""
     ended: bool = False
     changed: threading.Condition = field(default_factory=threading.Condition)
+
+    def take(self, said: dict[str, Any]) -> None:
+        """Take in one message of the sender."""
+        if "written" in said:
+            self.written[str(said["id"])] = str(said["written"])
+        if "synced" in said:
+            self.synced.add(str(said["synced"]))
+        if "error" in said:
+            self.errors.append(str(said["error"]))
+        self.done += bool(said.get("done"))
+        self.failed += bool(said.get("failed"))
+        self.url = str(said.get("url") or self.url)
+
+    def unsent(self) -> int:
+        """How many runs are not on the server as they were last written."""
+        return sum(folder not in self.synced for folder in self.written.values())
 
 
 class WandbTracker(Tracker):
     """Hands folders to the sender process, which starts with the first of them."""
 
-    def __init__(self, config: TrackerConfig, sweep: Path, outputs: Path, *, online: bool) -> None:
-        self.config, self.sweep, self.outputs, self.online = config, sweep, outputs, online
+    def __init__(
+        self, config: TrackerConfig, sweep: Path, outputs: Path, *, online: bool, patient: bool = False
+    ) -> None:
+        self.config, self.sweep, self.outputs, self.online, self.patient = config, sweep, outputs, online, patient
         self.told: set[Path] = set()
         self._process: subprocess.Popen[str] | None = None
         self._state = _State()
         self._listener = threading.Thread()
         self._n_sent = 0
 
+    def begin(self) -> None:
+        """See Tracker.begin. Online, the sender looks at the sweep from now on."""
+        if self.online and self.config.progress_s:
+            try:
+                self._start()
+            except OSError as error:
+                log.warning("the tracker cannot be started: %s", error)
+
     def cell(self, folder: Path) -> None:
         """See Tracker.cell."""
         if folder not in self.told:
             self.told.add(folder)
             self._tell({"cell": str(folder)})
+
+    def failed(self, entry: Mapping[str, Any]) -> None:
+        """See Tracker.failed."""
+        self._tell({"failed": dict(entry)})
 
     def finish(self, report: Path | None) -> str:
         """See Tracker.finish."""
@@ -78,7 +110,7 @@ class WandbTracker(Tracker):
         if self._process.stdout is not None:
             self._process.stdout.close()
 
-    def _tell(self, message: dict[str, str]) -> None:
+    def _tell(self, message: dict[str, Any]) -> None:
         """One line to the sender; a sender that is gone is noticed at the end."""
         try:
             process = self._process or self._start()
@@ -94,7 +126,7 @@ class WandbTracker(Tracker):
         folder = self.outputs / "wandb"
         folder.mkdir(parents=True, exist_ok=True)
         settings = asdict(self.config) | {"sweep": self.sweep.name, "outputs": str(self.outputs.resolve())}
-        settings["online"] = self.online
+        settings |= {"online": self.online, "sweep_folder": str(self.sweep.resolve())}
         with (folder / "tracker.log").open("a", encoding="utf-8") as log_file:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "biaslab.tracking.sender", json.dumps(settings)],
@@ -117,34 +149,34 @@ class WandbTracker(Tracker):
             pass
 
     def _wait(self) -> None:
-        """Until the sender ends, or `timeout_s` after the last run was written."""
-        state, n_written = self._state, -1
+        """Until the sender ends, or `timeout_s` after the last run was written (patient: or was sent)."""
+        state, seen = self._state, (-1, -1)
         deadline = time.monotonic() + self.config.timeout_s
         with state.changed:
             while not state.ended and (left := deadline - time.monotonic()) > 0:
-                if len(state.written) != n_written and not self._all_written():
-                    n_written, deadline = len(state.written), time.monotonic() + self.config.timeout_s
+                now = len(state.written), len(state.synced) if self.patient else 0
+                if now != seen and (self.patient or not self._all_written()):
+                    seen, deadline = now, time.monotonic() + self.config.timeout_s
                     left = self.config.timeout_s
                 state.changed.wait(left)
 
     def _all_written(self) -> bool:
-        return len(self._state.written) + self._state.failed >= self._n_sent
+        return self._state.done + self._state.failed >= self._n_sent
 
     def _line(self) -> str:
         state, folder = self._state, self.outputs / "wandb"
-        n = self._n_sent
-        unwritten = n - len(state.written)
-        sync = f"wandb sync {folder}"
+        n, unwritten = len(state.written), self._n_sent - state.done
+        send = f"python -m biaslab sync {folder}"
         why = f" ({state.errors[0]})" if state.errors else ""
         if unwritten:
             again = f"python -m biaslab track {self.sweep}"
-            return f"W&B: {unwritten} of {n} runs were not written{why}; no result is lost, write them with: {again}"
+            short = f"{unwritten} of {self._n_sent} runs were not written{why}"
+            return f"W&B: {short}; no result is lost, write them with: {again}"
         if not self.online:
-            return f"W&B: {n} runs written offline; send them with: {sync}"
-        if unsent := n - len(set(state.synced)):
-            return (
-                f"W&B: {unsent} of {n} runs were not sent{why or ' in time'}; no result is lost, send them with: {sync}"
-            )
+            return f"W&B: {n} runs written offline; send them with: {send}"
+        if unsent := state.unsent():
+            why = why or " in time"
+            return f"W&B: {unsent} of {n} runs were not sent{why}; no result is lost, send them with: {send}"
         return f"W&B: {n} runs sent, group {self.sweep.name}{f' at {state.url}' if state.url else ''}"
 
 
@@ -166,11 +198,7 @@ def _listen(lines: IO[str] | None, state: _State) -> None:
         except ValueError:
             continue  # a library's own print
         with state.changed:
-            for kind, values in (("written", state.written), ("synced", state.synced), ("error", state.errors)):
-                if kind in said:
-                    values.append(str(said[kind]))
-            state.failed += bool(said.get("failed"))
-            state.url = str(said.get("url") or state.url)
+            state.take(said)
             state.changed.notify_all()
     with state.changed:
         state.ended = True

@@ -59,7 +59,7 @@ def test_it_ends_well_and_prints_verdicts_report_and_runs(mission: Mission) -> N
     assert (mission.ended.code, mission.ended.err) == (0, "")
     lines = mission.ended.out.splitlines()
     assert [line.split()[0] for line in lines if "fetching" in line] == ["llama:", "mistral:"]
-    assert lines[-1].startswith("W&B: 7 runs sent, group ")
+    assert lines[-1].startswith("W&B: 14 runs sent, group ")
     report, _again = sorted((mission.folder / "outputs" / "reports").glob("*/report.html"))
     assert f"Report: {report.relative_to(mission.folder)}" in lines
     results = json.loads((report.parent / "results.json").read_text())
@@ -92,7 +92,7 @@ def test_the_hub_was_asked_for_nothing_it_does_not_have_and_each_file_once(missi
 def test_the_runs_are_in_wandb_with_their_report(mission: Mission) -> None:
     server = mission.wandb
     assert server.unknown == []
-    assert sorted(run.job_type for run in server.runs.values()) == ["analysis", *["cell"] * 6]
+    assert sorted(run.job_type for run in server.runs.values()) == ["analysis", *["arm"] * 6, *["cell"] * 6, "sweep"]
     assert len({run.group for run in server.runs.values()}) == 1
     for run in server.runs.values():
         if run.job_type == "cell":
@@ -105,7 +105,7 @@ def test_the_runs_are_in_wandb_with_their_report(mission: Mission) -> None:
 def test_the_same_line_again_computes_and_fetches_nothing(mission: Mission) -> None:
     assert mission.again.code == 0, mission.again
     assert "fetching" not in mission.again.out
-    assert len(mission.wandb.runs) == 7
+    assert len(mission.wandb.runs) == 14
 
 
 @pytest.mark.slow
@@ -116,5 +116,7 @@ def test_without_a_login_the_runs_wait_offline(data_dir: Path, tmp_path: Path) -
         env = hub.env(tmp_path / "home", BIASLAB_DATA_DIR=str(data_dir), WANDB_MODE="", HOME=str(tmp_path))
         ended = biaslab(tmp_path, *LINE.split(), "limit=60", env=env, timeout=500)
     assert (ended.code, ended.err) == (0, "")
-    assert ended.out.splitlines()[-1] == "W&B: 7 runs written offline; send them with: wandb sync outputs/wandb"
+    assert ended.out.splitlines()[-1] == (
+        "W&B: 14 runs written offline; send them with: python -m biaslab sync outputs/wandb"
+    )
     shutil.rmtree(tmp_path / "outputs" / "wandb")

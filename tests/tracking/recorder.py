@@ -5,7 +5,8 @@
         server.runs["biaslab/<id>"].summary
 
 An operation it does not know is answered with an error and kept in `unknown`. `status` makes it answer every
-request with that status, `delay_s` late, and `refuse_key` as the real server answers a wrong key.
+request with that status, `delay_s` late, and `refuse_key` as the real server answers a wrong key. Artifacts of
+one name are told apart by their digest, as the real server does where the client asks for it.
 """
 
 from __future__ import annotations
@@ -41,6 +42,7 @@ class Run:
     config: dict[str, Any] = field(default_factory=dict)
     summary: dict[str, Any] = field(default_factory=dict)
     history: dict[int, dict[str, Any]] = field(default_factory=dict)
+    used: list[str] = field(default_factory=list)  # names of artifacts, in the order of their use
     files: dict[str, bytes] = field(default_factory=dict)
     complete: bool = False
     exit_code: int | None = None
@@ -48,7 +50,7 @@ class Run:
 
 @dataclass
 class Artifact:
-    """One artifact: its files by name, and whether it was committed."""
+    """One version of an artifact: its files by name, and whether it was committed. run : who made it, "" for nobody."""
 
     name: str
     kind: str
@@ -57,7 +59,22 @@ class Artifact:
     client_id: str
     files: dict[str, bytes] = field(default_factory=dict)
     manifest: dict[str, Any] = field(default_factory=dict)
+    metadata: dict[str, Any] = field(default_factory=dict)
     committed: bool = False
+
+
+@dataclass
+class View:
+    """A workspace (kind "project-view") or a report (kind "runs"). saves : how often it was written."""
+
+    id: str
+    kind: str
+    project: str
+    name: str = ""
+    display_name: str = ""
+    description: str = ""
+    spec: dict[str, Any] = field(default_factory=dict)
+    saves: int = 0
 
 
 @dataclass
@@ -71,6 +88,10 @@ class Recorder:
     refuse_key: bool = False
     runs: dict[str, Run] = field(default_factory=dict)
     artifacts: dict[str, Artifact] = field(default_factory=dict)
+    views: dict[str, View] = field(default_factory=dict)
+    charts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    projects: set[str] = field(default_factory=set)  # beside those that runs were sent to
+    refused: set[str] = field(default_factory=set)  # operations answered with an error
     unknown: list[str] = field(default_factory=list)
     n_requests: int = 0
     lock: threading.RLock = field(default_factory=threading.RLock)
@@ -95,6 +116,9 @@ class Operations:
         name = self.recorder.entity
         return {"viewer": {"id": "u", "entity": name, "username": name, "email": "", "flags": "{}", "admin": False,
                            "teams": {"edges": [{"node": {"name": name}}]}}}  # fmt: skip
+
+    def GetDefaultEntity(self, _asked: dict[str, Any]) -> dict[str, Any]:
+        return {"viewer": {"id": "u", "entity": self.recorder.entity}}
 
     def ServerFeaturesQuery(self, _asked: dict[str, Any]) -> dict[str, Any]:
         return {"serverInfo": {"features": []}}
@@ -139,16 +163,25 @@ class Operations:
         return {"markRunFilesUploaded": {"success": True}}
 
     def CreateArtifact(self, asked: dict[str, Any]) -> dict[str, Any]:
+        name, digest = asked["artifactCollectionName"], asked["digest"]
+        for key, known in self.recorder.artifacts.items():
+            if (known.name, known.digest) == (name, digest) and known.committed and asked["enableDigestDeduplication"]:
+                known.run = known.run or asked.get("runName") or ""
+                return {"createArtifact": {"artifact": self._artifact(key, "COMMITTED")}}
         key = base64.b64encode(f"Artifact:{len(self.recorder.artifacts)}".encode()).decode()
-        self.recorder.artifacts[key] = Artifact(
-            asked["artifactCollectionName"],
-            asked["artifactTypeName"],
-            asked["runName"],
-            asked["digest"],
-            asked["clientID"],
-        )
-        made = {"id": key, "state": "PENDING", "artifactSequence": {"latestArtifact": None}}
-        return {"createArtifact": {"artifact": made}}
+        made = Artifact(name, asked["artifactTypeName"], asked.get("runName") or "", digest, asked["clientID"])
+        made.metadata = json.loads(asked.get("metadata") or "{}")
+        self.recorder.artifacts[key] = made
+        return {"createArtifact": {"artifact": self._artifact(key, "PENDING")}}
+
+    def _artifact(self, key: str, state: str) -> dict[str, Any]:
+        return {"id": key, "state": state, "artifactSequence": {"latestArtifact": None}}
+
+    def UseArtifact(self, asked: dict[str, Any]) -> dict[str, Any]:
+        run = self.recorder.run(asked["projectName"], asked["runName"])
+        name = self.recorder.artifacts[asked["artifactID"]].name
+        run.used += [name] if name not in run.used else []
+        return {"useArtifact": {"artifact": {"id": asked["artifactID"]}}}
 
     def CreateArtifactManifest(self, asked: dict[str, Any]) -> dict[str, Any]:
         return {"createArtifactManifest": {"artifactManifest": self._manifest(asked["artifactID"], asked)}}
@@ -175,6 +208,57 @@ class Operations:
         artifact = self.recorder.artifacts[asked["artifactID"]]
         artifact.committed = True
         return {"commitArtifact": {"artifact": {"id": asked["artifactID"], "digest": artifact.digest}}}
+
+    # Workspaces and reports.
+
+    def GetProjects(self, asked: dict[str, Any]) -> dict[str, Any]:
+        edges = [{"node": self._project(name)} for name in sorted(self._projects())]
+        return {"models": {"edges": edges, "pageInfo": {"endCursor": None, "hasNextPage": False}}}
+
+    def _projects(self) -> set[str]:
+        return {run.project for run in self.recorder.runs.values()} | self.recorder.projects
+
+    def _project(self, name: str) -> dict[str, Any]:
+        made = "2026-01-01T00:00:00"
+        return {"__typename": "Project", "id": f"p-{name}", "name": name, "entityName": self.recorder.entity,
+                "createdAt": made, "isBenchmark": False, "user": None}  # fmt: skip
+
+    def View(self, asked: dict[str, Any]) -> dict[str, Any]:
+        return self._views(asked["name"], asked.get("viewType") or "runs", asked.get("viewName"))
+
+    def ProjectViews(self, asked: dict[str, Any]) -> dict[str, Any]:
+        return self._views(asked["project"], asked.get("viewType") or "runs", asked.get("viewName"))
+
+    def _views(self, project: str, kind: str, name: str | None) -> dict[str, Any]:
+        if project not in self._projects():
+            return {"project": None}
+        found = [view for view in self.recorder.views.values() if (view.project, view.kind) == (project, kind)]
+        edges = [{"node": self._view(view), "cursor": view.id} for view in found if name in (None, view.name)]
+        return {"project": {"allViews": {"edges": edges, "pageInfo": {"endCursor": None, "hasNextPage": False}}}}
+
+    def _view(self, view: View) -> dict[str, Any]:
+        project = {"id": "p", "name": view.project, "entityName": self.recorder.entity}
+        return {"id": view.id, "type": view.kind, "name": view.name, "displayName": view.display_name, "user": None,
+                "description": view.description, "spec": json.dumps(view.spec), "updatedAt": None,
+                "createdAt": None, "project": project}  # fmt: skip
+
+    def UpsertView2(self, asked: dict[str, Any]) -> dict[str, Any]:
+        new = not asked.get("id")
+        key = asked.get("id") or base64.b64encode(f"View:{len(self.recorder.views)}".encode()).decode()
+        view = self.recorder.views.setdefault(key, View(key, asked["type"], asked["projectName"]))
+        view.name, view.display_name = asked["name"], asked["displayName"]
+        view.description, view.spec = asked.get("description") or "", json.loads(asked["spec"])
+        view.saves += 1
+        return {"upsertView": {"view": self._view(view), "inserted": new}}
+
+    upsertView = UpsertView2
+
+    def CreateCustomChart(self, asked: dict[str, Any]) -> dict[str, Any]:
+        key = f"{asked['entity']}/{asked['name']}"
+        if key in self.recorder.charts:
+            raise ValueError(f"a chart {key} exists already")
+        self.recorder.charts[key] = json.loads(asked["spec"])
+        return {"createCustomChart": {"chart": {"id": key}}}
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -228,7 +312,12 @@ class Handler(BaseHTTPRequestHandler):
             self.recorder.unknown.append(name)
             return self._send({"errors": [{"message": f"no operation {name} here"}], "data": None})
         variables = asked.get("variables") or {}
-        return self._send({"data": operation({**variables, **(variables.get("input") or {})})})
+        try:
+            if name in self.recorder.refused:
+                raise ValueError(f"{name} is refused here")
+            return self._send({"data": operation({**variables, **(variables.get("input") or {})})})
+        except ValueError as error:
+            return self._send({"errors": [{"message": str(error)}], "data": None})
 
     def _stream(self, run: Run, message: dict[str, Any]) -> None:
         for name, chunk in (message.get("files") or {}).items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import subprocess
@@ -17,10 +18,16 @@ from biaslab.tracking.base import TrackerConfig
 from biaslab.tracking.runs import flatten
 from biaslab.tracking.wandb import WandbTracker
 from tests.cli.run import Ended, biaslab, environment
-from tests.tracking.recorder import KEY, Recorder, serve
+from tests.tracking.recorder import KEY, Artifact, Recorder, Run, serve
 
 SECRET = "hf_" + "s" * 34
-LINE = ("accel=hqq4", "benchmark=[planted,planted_answers]", "limit=24", "tracker.table_rows=10")
+LINE = (
+    "accel=hqq4",
+    "benchmark=[planted,planted_answers]",
+    "limit=24",
+    "tracker.table_rows=10",
+    "tracker.timeout_s=60",
+)
 
 
 @pytest.fixture(scope="module")
@@ -41,9 +48,17 @@ def cells(folder: Path) -> dict[tuple[str, str], Path]:
     return found
 
 
-def run_of(server: Recorder, accel: str, benchmark: str) -> Any:
-    (run,) = [r for r in server.runs.values() if r.display_name == f"tiny_llama {accel} {benchmark}"]
+def run_of(server: Recorder, accel: str, benchmark: str) -> Run:
+    return named(server, f"tiny_llama {accel} {benchmark}")
+
+
+def named(server: Recorder, title: str) -> Run:
+    (run,) = [run for run in server.runs.values() if run.display_name == title]
     return run
+
+
+def of_job(server: Recorder, job: str) -> list[Run]:
+    return [run for run in server.runs.values() if run.job_type == job]
 
 
 def value(run: Any, key: str) -> Any:
@@ -55,9 +70,9 @@ def test_every_cell_and_the_analysis_is_a_run_of_the_sweeps_group(swept: tuple[P
     (sweep,) = (folder / "outputs" / "sweeps").iterdir()
     assert server.unknown == []
     assert {(r.group, r.complete, r.exit_code) for r in server.runs.values()} == {(sweep.name, True, 0)}
-    assert sorted(r.job_type for r in server.runs.values()) == ["analysis", *["cell"] * 4]
+    assert sorted(r.job_type for r in server.runs.values()) == ["analysis", "arm", "arm", *["cell"] * 4, "sweep"]
     assert ended.out.rstrip().splitlines()[-1] == (
-        f"W&B: 5 runs sent, group {sweep.name} at {server.url}/{server.entity}/biaslab"
+        f"W&B: 8 runs sent, group {sweep.name} at {server.url}/{server.entity}/biaslab"
     )
     assert ended.err == ""
 
@@ -94,16 +109,60 @@ def test_the_records_table_is_cut_evenly_and_says_so(swept: tuple[Path, Ended, R
     ]
 
 
-def test_results_and_report_are_artifacts(swept: tuple[Path, Ended, Recorder]) -> None:
+def made_by(server: Recorder, run: Run) -> list[Artifact]:
+    return [a for a in server.artifacts.values() if a.run == run.name and a.kind != "run_table"]
+
+
+def test_records_and_report_are_artifacts(swept: tuple[Path, Ended, Recorder]) -> None:
     folder, _, server = swept
-    own = [a for a in server.artifacts.values() if a.kind in ("results", "report")]
     assert all(a.committed for a in server.artifacts.values())
-    assert sorted(a.kind for a in own) == ["report", *["results"] * 4]
-    for path in cells(folder).values():
-        content = {name: (path / name).read_bytes() for name in ("cell.json", "records.parquet")}
-        assert any(a.files == content for a in own)
-    (report,) = [a for a in own if a.kind == "report"]
+    for (accel, benchmark), path in cells(folder).items():
+        (records,) = made_by(server, run_of(server, accel, benchmark))
+        assert (records.kind, records.name) == ("records", f"cell-{path.name[:16]}")
+        assert records.files == {name: (path / name).read_bytes() for name in ("cell.json", "records.parquet")}
+    (report,) = made_by(server, of_job(server, "analysis")[0])
+    assert report.kind == "report"
     assert {"report.html", "results.json", "tables/shifts.csv"} <= set(report.files)
+
+
+def test_model_accelerated_model_records_and_report_are_one_graph(swept: tuple[Path, Ended, Recorder]) -> None:
+    """Who made each artifact, and who used it, as the server came to know it."""
+    folder, _, server = swept
+    accelerated = {(c["accel"]["label"]): c for c in map(read_cell, cells(folder).values())}["hqq4"]
+    model, arm = named(server, "tiny_llama none"), named(server, "tiny_llama hqq4")
+    assert [(a.name, a.kind) for a in made_by(server, model)] == [("model-tiny_llama", "model")]
+    assert (model.used, arm.used) == ([], ["model-tiny_llama"])
+    (made,) = made_by(server, arm)
+    assert (made.name, made.kind) == ("accelerated-tiny_llama-hqq4", "accelerated-model")
+    assert made.metadata["facts"] == accelerated["accel"]["facts"]
+    assert json.loads(made.files["accelerated.json"])["accel"] == accelerated["accel"]["steps"]
+    for accel, benchmark in cells(folder):
+        source = {"none": "model-tiny_llama", "hqq4": "accelerated-tiny_llama-hqq4"}[accel]
+        assert run_of(server, accel, benchmark).used == [source]
+    (analysis,) = of_job(server, "analysis")
+    assert sorted(analysis.used) == sorted(f"cell-{path.name[:16]}" for path in cells(folder).values())
+    versions = [a.name for a in server.artifacts.values() if a.kind != "run_table"]
+    assert len(versions) == len(set(versions)) == 1 + 1 + 4 + 1  # each of them once, however many runs use it
+    assert not any(name.endswith(".safetensors") for a in server.artifacts.values() for name in a.files)
+
+
+def read_cell(folder: Path) -> dict[str, Any]:
+    return dict(json.loads((folder / "cell.json").read_text()))
+
+
+def test_the_sweeps_own_run_tells_its_progress(swept: tuple[Path, Ended, Recorder]) -> None:
+    _, _, server = swept
+    (run,) = of_job(server, "sweep")
+    assert run.summary["status"] == "complete"
+    assert {key: run.summary[f"cells/{key}"] for key in ("all", "complete", "failed")} == {
+        "all": 4,
+        "complete": 4,
+        "failed": 0,
+    }
+    rows = [run.history[i] for i in sorted(run.history)]
+    assert [row["progress/complete"] for row in rows] == [1, 2, 3, 4]
+    minutes = [row["progress/minutes"] for row in rows]
+    assert 0 < minutes[0] <= minutes[-1] < 5
 
 
 def test_the_analysis_run_shows_report_tables_and_verdicts(swept: tuple[Path, Ended, Recorder]) -> None:
@@ -118,6 +177,9 @@ def test_the_analysis_run_shows_report_tables_and_verdicts(swept: tuple[Path, En
     names = set(run.files)
     assert any(name.startswith("media/html/report") for name in names)
     assert any(name.startswith("media/table/tables/shifts") for name in names)
+    figures = [path.stem for path in (results.parent / "figures").glob("*.png")]
+    assert len(figures) >= 4
+    assert all(any(name.startswith(f"media/images/figures/{figure}_") for name in names) for figure in figures)
 
 
 def test_no_secret_is_written_or_sent(swept: tuple[Path, Ended, Recorder]) -> None:
@@ -150,6 +212,7 @@ def tracked(folder: Path, tmp_path: Path, *, online: bool, env: dict[str, str], 
         "print(line); print(time.perf_counter() - start)"
     )
     paths = [str(path) for path in sorted(cells(folder).values())[:2]]
+    options = {"timeout_s": 60.0, **options}  # this machine may be busy
     asked = json.dumps([paths, str(sweep), str(tmp_path / "outputs"), online, options])
     done = subprocess.run(
         [sys.executable, "-c", code, asked], capture_output=True, text=True, timeout=60, env=environment(**env)
@@ -174,23 +237,51 @@ def test_a_server_that_fails_costs_seconds_and_leaves_the_runs(
     with serve(**(mood or {})) as server:
         env = server.env() if mood is not None else server.env(WANDB_BASE_URL="http://127.0.0.1:9")
         line, seconds = tracked(swept[0], tmp_path, online=True, env=env, timeout_s=10.0)
-    again = re.escape(f"; no result is lost, send them with: wandb sync {tmp_path / 'outputs' / 'wandb'}")
-    assert re.fullmatch(f"W&B: 2 of 2 runs were not sent {words}{again}", line), line
+    again = re.escape(f"; no result is lost, send them with: python -m biaslab sync {tmp_path / 'outputs' / 'wandb'}")
+    assert re.fullmatch(f"W&B: 5 of 5 runs were not sent {words}{again}", line), line
     assert seconds < 20
-    assert len(list((tmp_path / "outputs" / "wandb").glob("offline-run-*/*.wandb"))) == 2
+    assert len(list((tmp_path / "outputs" / "wandb").glob("offline-run-*/*.wandb"))) == 5
 
 
-def test_the_line_it_prints_sends_offline_runs_later(swept: tuple[Path, Ended, Recorder], tmp_path: Path) -> None:
-    line, _ = tracked(swept[0], tmp_path, online=False, env={"WANDB_MODE": "offline"})
-    assert line.startswith("W&B: 2 runs written offline; send them with: wandb sync ")
-    with serve() as server:
-        command = [sys.executable, "-m", *line.split("with: ")[1].split(), "--yes"]
-        env = environment(**server.env())
-        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=env, cwd=tmp_path)
+def sent_by(command: list[str], server: Recorder, cwd: Path) -> str:
+    env = environment(**server.env())
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=env, cwd=cwd)
     assert done.returncode == 0, done
     assert server.unknown == []
-    assert len(server.runs) == 2
-    assert {a.kind for a in server.artifacts.values()} == {"results", "run_table"}
+    return done.stdout
+
+
+@pytest.mark.parametrize("program", ["biaslab", pytest.param("wandb", marks=pytest.mark.slow)])
+def test_the_line_it_prints_sends_offline_runs_later_and_once(
+    swept: tuple[Path, Ended, Recorder], tmp_path: Path, program: str
+) -> None:
+    """By the line that is printed, and by W&B's own: the same runs and artifacts."""
+    line, _ = tracked(swept[0], tmp_path, online=False, env={"WANDB_MODE": "offline"})
+    assert line.startswith("W&B: 5 runs written offline; send them with: python -m biaslab sync ")
+    command = [sys.executable, *line.split("with: python ")[1].replace("biaslab", program).split()]
+    with serve() as server:
+        out = sent_by(command, server, tmp_path)
+        assert len(server.runs) == 5
+        assert all(run.complete for run in server.runs.values())
+        made = sorted((a.kind, a.name, a.run != "") for a in server.artifacts.values() if a.kind != "run_table")
+        assert [kind for kind, *_ in made] == ["accelerated-model", "model", "records", "records"]
+        assert all(owned for *_, owned in made)
+        if program == "biaslab":
+            assert out == f"W&B: 5 runs sent to {server.url}/{server.entity}/biaslab\n"
+            asked = server.n_requests
+            assert "nothing to send; 5 runs" in sent_by(command, server, tmp_path)
+            assert server.n_requests == asked
+
+
+def test_tracking_twice_is_the_same_runs_and_artifacts(swept: tuple[Path, Ended, Recorder], tmp_path: Path) -> None:
+    with serve() as server:
+        for _ in range(2):
+            line, _ = tracked(swept[0], tmp_path, online=True, env=server.env())
+            assert line.startswith("W&B: 5 runs sent")
+            state = {r.name: (r.history, r.summary, r.used) for r in server.runs.values()}, len(server.artifacts)
+            assert (len(state[0]), state[1]) == (5, 6)  # 2 arms, 2 cells, the sweep; their models, records and tables
+            kept = [path.name.split("-")[-1] for path in (tmp_path / "outputs" / "wandb").glob("offline-run-*")]
+            assert sorted(kept) == sorted(state[0])
 
 
 @pytest.mark.parametrize("program", ["import sys; sys.exit(1)", "import time; time.sleep(60)"])
@@ -215,18 +306,24 @@ def test_a_sweep_can_be_tracked_afterwards(swept: tuple[Path, Ended, Recorder]) 
     with serve() as server:
         ended = biaslab(folder, "track", str(sweep.relative_to(folder)), "tracker.project=again", env=server.env())
     assert ended.code == 0, ended
-    assert ended.out.startswith(f"W&B: 5 runs sent, group {sweep.name}")
+    assert ended.out.startswith(f"W&B: 8 runs sent, group {sweep.name}")
     assert {r.project for r in server.runs.values()} == {"again"}
     assert {r.name for r in server.runs.values()} == {r.name for r in swept[2].runs.values()}
     assert biaslab(folder, "track", "nowhere").code == 2
     assert biaslab(folder, "track", str(sweep), "tracker.nonsense=1").code == 2
 
 
-def test_a_large_artifact_is_left_out_and_said_so(swept: tuple[Path, Ended, Recorder], tmp_path: Path) -> None:
+def test_large_files_are_left_out_of_an_artifact_and_said_so(
+    swept: tuple[Path, Ended, Recorder], tmp_path: Path
+) -> None:
     with serve() as server:
         tracked(swept[0], tmp_path, online=True, env=server.env(), artifact_mib=0.001, table_rows=0)
-    assert {run.summary["artifact"].split(":")[0] for run in server.runs.values()} == {"left out"}
-    assert server.artifacts == {}
+    assert {run.summary["artifact"].split(":")[0] for run in of_job(server, "cell")} == {"left out"}
+    records = [a for a in server.artifacts.values() if a.kind == "records"]
+    assert [list(a.files) for a in records] == [["left_out.json"]] * 2
+    path = next(path for path in cells(swept[0]).values() if records[0].name == f"cell-{path.name[:16]}")
+    word = json.loads(records[0].files["left_out.json"])
+    assert word["sha256"]["records.parquet"] == hashlib.sha256((path / "records.parquet").read_bytes()).hexdigest()
 
 
 def test_flatten_leaves_out_what_is_unknown() -> None:
