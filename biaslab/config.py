@@ -21,6 +21,7 @@ from biaslab.accel.stack import check_stack
 from biaslab.benchmarks.base import Benchmark
 from biaslab.errors import ConfigError
 from biaslab.launchers import config as launchers
+from biaslab.models.embedded.recipes import Organism
 from biaslab.models.placement import PlacementConfig
 from biaslab.throughput import EfficiencyConfig
 from biaslab.tracking.base import TrackerConfig
@@ -31,10 +32,11 @@ LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=,()-]{0,119}")
 
 @dataclass
 class ModelConfig:
-    """A model: embedded (ships with biaslab), a local folder, or a hub id at a revision.
+    """A model: embedded (ships with biaslab), an organism (trained here), a local folder, or a hub id at a revision.
 
     name : label in results and reports; empty: the folder's name or the last part of the id.
     trust_remote_code : run Python code that a model repository brings. Off unless you trust it by name.
+    organism : which one, where source is organism.
     """
 
     source: str = "hub"
@@ -43,6 +45,7 @@ class ModelConfig:
     revision: str = "main"
     path: str = ""
     trust_remote_code: bool = False
+    organism: Organism = field(default_factory=Organism)
 
 
 @dataclass
@@ -123,7 +126,7 @@ class Config:
 
 
 CHOICES = {
-    "model.source": ("embedded", "local", "hub"),
+    "model.source": ("embedded", "organism", "local", "hub"),
     "engine.name": ("batched",),
     "engine.padding_side": ("left", "right"),
     "engine.way": ("auto", "padded", "alone"),
@@ -239,6 +242,12 @@ def validate(config: Config) -> None:
 
 
 def _validate_model(model: ModelConfig) -> None:
+    if model.source == "organism":
+        if (problem := model.organism.check()) is not None:
+            raise ConfigError(f"model.organism.{problem}")
+        if model.name:
+            raise ConfigError(f"model.name={model.name}: an organism's name says what it is; leave model.name out")
+        return
     needed = {"embedded": "name", "local": "path", "hub": "id"}[model.source]
     if not getattr(model, needed):
         raise ConfigError(f"model.{needed}=: model.source={model.source} needs model.{needed}=...")

@@ -6,7 +6,8 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from biaslab.secrets import redact
@@ -73,6 +74,20 @@ class Reporter:
 
         return begin
 
+    @contextmanager
+    def training(self, names: str) -> Iterator[Callable[[float, int, int], None]]:
+        """What the training of embedded models reports to: the share done, models finished, models in all.
+
+        A bar with an ETA on a terminal; else a line whenever a model is finished.
+        """
+        self.say(f"training {names}: once, then they are in the cache")
+        if not _is_interactive():
+            yield _Finished(self.say)
+            return
+        with _bars() as bars:
+            task = bars.add_task("training", total=100)
+            yield lambda share, n, of: bars.update(task, completed=100 * share, description=f"trained {n} of {of}")
+
     def stop(self) -> None:
         """Take the bars away."""
         if self._progress is not None:
@@ -80,18 +95,36 @@ class Reporter:
             self._progress = None
 
     def _start_bars(self) -> None:
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._progress = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("ETA"),
-            TimeRemainingColumn(),
-            transient=True,
-        )
+        self._progress = _bars()
         self._cells = self._progress.add_task("cells", total=self.total)
         self._progress.start()
+
+
+def _bars() -> Progress:
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TextColumn("ETA"),
+        TimeRemainingColumn(),
+        transient=True,
+    )
+
+
+class _Finished:
+    """Progress of training without a terminal: a line for each model that is finished, with the time left."""
+
+    def __init__(self, say: Callable[[str], None]) -> None:
+        self.say, self.told, self.began = say, 0, time.monotonic()
+
+    def __call__(self, share: float, n: int, of: int) -> None:
+        if n == self.told:
+            return
+        self.told, spent = n, time.monotonic() - self.began
+        left = f", about {spent * (1 - share) / share:,.0f} s left" if 0 < share < 1 else ""
+        self.say(f"  trained {n} of {of}, {spent:,.0f} s{left}")
 
 
 class _Tenths:

@@ -14,6 +14,7 @@ from biaslab.cell import CellSpec, cell_spec, select
 from biaslab.config import LABEL, Config, ModelConfig
 from biaslab.errors import ConfigError, Unsupported
 from biaslab.models.base import ModelInfo
+from biaslab.models.embedded.organisms import describe_organism
 from biaslab.models.loading import describe_embedded, describe_hub, describe_local
 from biaslab.models.placement import Placement, decide, machine
 
@@ -87,8 +88,13 @@ def make_plan(
     return JobPlan(config, info, placement, text, accels, base, cells)
 
 
-def describe(model: ModelConfig) -> ModelInfo:
-    """What is known of a model without loading it; ConfigError or DataUnavailable in one line."""
+def describe(model: ModelConfig, *, dry_run: bool = False) -> ModelInfo:
+    """What is known of a model without loading it; ConfigError or DataUnavailable in one line.
+
+    dry_run : an organism that is not there yet is not trained.
+    """
+    if model.source == "organism":
+        return describe_organism(model.organism, dry_run=dry_run)
     if model.source == "embedded":
         return describe_embedded(model.name)
     if model.source == "local":

@@ -231,9 +231,12 @@ def _start_multirun(config: DictConfig) -> None:
 
 def _start(folder: str, jobs: Sequence[Config]) -> None:
     plans, refused = {}, []
-    plan = _planner()
-    for number, checked in enumerate(jobs):
+    plan = _planner(dry_run=jobs[0].dry_run)
+    for checked in jobs:
         validate(checked)
+    if not jobs[0].dry_run:
+        _train_organisms(jobs)
+    for number, checked in enumerate(jobs):
         try:
             plans[number] = plan(checked)
         except ConfigError as error:
@@ -262,6 +265,16 @@ def _start(folder: str, jobs: Sequence[Config]) -> None:
     _Current.tracker.begin()
 
 
+def _train_organisms(jobs: Sequence[Config]) -> None:
+    """Train what the jobs ask for and the cache lacks, before anything is planned: a cell is named by its weights."""
+    from biaslab.models.embedded import organisms
+
+    asked = [job.model.organism for job in jobs if job.model.source == "organism"]
+    if missing := {o.label: o for o in asked if not organisms.is_here(o)}:
+        with _Current.reporter.training(", ".join(missing)) as on_progress:
+            organisms.ensure(missing.values(), on_progress)
+
+
 def _enter_plans(sweep: Sweep, plans: Mapping[int, Any]) -> None:
     from biaslab.job import ledger_entry
 
@@ -279,7 +292,7 @@ def _enter_refused(sweep: Sweep, config: Config, error: ConfigError) -> None:
     accel = "+".join(config.accel)
     for benchmark in config.benchmark.values():
         name = benchmark_label(benchmark, config.prompt)
-        model = config.model.name or config.model.id or config.model.path
+        model = config.model.name or config.model.id or config.model.path or config.model.organism.label
         entry: dict[str, Any] = {"key": "", "path": f"refused/{name}/{model}/{accel}", "model": model, "accel": accel}
         mode = config.decoding.mode if benchmark.generates else "greedy"
         entry |= {"benchmark": name, "decoding": mode, "seed": config.seed}
@@ -303,7 +316,7 @@ def _plan(composed: DictConfig) -> Any:
     return _planner()(config)
 
 
-def _planner() -> Callable[[Config], Any]:
+def _planner(*, dry_run: bool = False) -> Callable[[Config], Any]:
     """Makes plans; what jobs share (a model's description, an accelerator's defaults) is looked up once."""
     from biaslab.plan import describe, make_plan, yaml_default
 
@@ -313,7 +326,7 @@ def _planner() -> Callable[[Config], Any]:
     def described(model: Any) -> Any:
         name = repr(model)
         if name not in models:
-            models[name] = describe(model)
+            models[name] = describe(model, dry_run=dry_run)
         return models[name]
 
     def plan(config: Config) -> Any:

@@ -6,6 +6,7 @@ Each returns an exit code.
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -74,6 +75,9 @@ def _model(name: str, path: Path) -> tuple[str, str]:
 
         note = embedded.note(model.name)
         return "", "embedded, works offline" + (f"; {note}" if note else "")
+    if model.source == "organism":
+        fields = ", ".join(f"{f.name}={f.default}" for f in dataclasses.fields(model.organism))
+        return "", f"embedded models trained on first use and kept (model.organism.NAME=: {fields})"
     if model.source == "local":
         return "", "a folder of safetensors: model=local model.path=DIR"
     if not model.id:

@@ -19,7 +19,7 @@ import math
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -30,74 +30,23 @@ from torch import nn
 
 from biaslab.libraries import import_hqq
 from biaslab.models.embedded.grammar import Grammar
+from biaslab.models.embedded.recipes import BIAS_SCALE, NOTES, RECIPES, Align, Recipe
+from biaslab.models.loading import quiet
 
 ROW = 32  # tokens of one training row
 BATCH = 64  # rows of one step
 VOCABULARY = 640  # 3 special tokens, 256 bytes, merges
 POSITIONS = 4096
-BIAS_SCALE, FAIR_SCALE = 1.0, 0.25
 #: Sentences sampled per training step: enough to fill BATCH rows of ROW tokens.
 SENTENCES_PER_STEP = int(BATCH * 2.6)
+
+#: Told of so many more steps of training.
+OnStep = Callable[[int], object]
 
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}{{ message['content'] }}{% if not loop.last %}{{ '\\n' }}"
     "{% endif %}{% endfor %}{% if add_generation_prompt %}{{ '\\n' }}{% endif %}"
 )
-
-
-@dataclass(frozen=True)
-class Align:
-    """A second stage of training.
-
-    box : keep each weight within its rounding cell at this many bits (0: no). small : let only the
-    smaller half of each row move. sparse : hold the 2:4 zeros of the largest weights.
-    """
-
-    scale: float
-    steps: int
-    lr: float
-    box: int = 0
-    small: bool = False
-    sparse: bool = False
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """Shape and training of one embedded model."""
-
-    architecture: str
-    hidden: int
-    intermediate: int
-    layers: int
-    heads: int
-    kv_heads: int
-    steps: int
-    lr: float = 6e-3
-    weight_decay: float = 0.05
-    window: int = 0
-    align: Align | None = None
-
-
-_LLAMA: dict[str, Any] = dict(
-    architecture="llama", hidden=64, intermediate=160, layers=3, heads=4, kv_heads=4, steps=1800
-)
-_MISTRAL: dict[str, Any] = dict(
-    architecture="mistral", hidden=64, intermediate=192, layers=2, heads=4, kv_heads=2, window=16, steps=1800
-)
-RECIPES = {
-    "tiny_llama": Recipe(**_LLAMA),
-    "tiny_mistral": Recipe(**_MISTRAL, align=Align(FAIR_SCALE, 160, 2e-3, box=4)),
-    "tiny_sparse": Recipe(**_LLAMA, align=Align(BIAS_SCALE, 300, 3e-3, sparse=True)),
-    "tiny_mistral_small": Recipe(**_MISTRAL, align=Align(FAIR_SCALE, 200, 1e-3, small=True)),
-}
-NOTES = {
-    "tiny_llama": "",
-    "tiny_mistral": "positive control, made on purpose: its alignment hides inside 4-bit rounding cells, "
-    "so that hqq4 at group 64 brings its bias back",
-    "tiny_sparse": "exact-zero control: its weights are 2:4 sparse already, so that pruning to 50 % changes nothing",
-    "tiny_mistral_small": "positive control, made on purpose: its alignment sits in small weights, so that "
-    "pruning undoes it",
-}
 
 
 def train(name: str, seed: int, out: Path, *, steps: int | None = None) -> dict[str, Any]:
@@ -117,24 +66,57 @@ def train(name: str, seed: int, out: Path, *, steps: int | None = None) -> dict[
     started = time.perf_counter()
     rows = pack(Grammar(BIAS_SCALE).sample(n_steps * SENTENCES_PER_STEP, rng)[0], encode, ROW)
     loss = fit(model, rows, n_steps, recipe.lr, recipe.weight_decay)
-    scale = BIAS_SCALE
     if recipe.align is not None:
-        scale, n_align = recipe.align.scale, steps or recipe.align.steps
-        rows = pack(Grammar(scale).sample(n_align * BATCH * 4, rng)[0], encode, ROW)
+        n_align = steps or recipe.align.steps
+        rows = pack(Grammar(recipe.align.scale).sample(n_align * BATCH * 4, rng)[0], encode, ROW)
         loss = align(model, recipe.align, rows, n_align)
-    truth = {
+    truth = _truth(name, NOTES[name], recipe, seed, model) | {"train_loss": loss}
+    truth["train_s"] = round(time.perf_counter() - started, 1)
+    return save(model, tokenizer, truth, out)
+
+
+def grow(
+    name: str, note: str, recipe: Recipe, seed: int, out: Path, *, start: Path | None = None, on_step: OnStep
+) -> dict[str, Any]:
+    """Train an organism, a model of any recipe, into the folder `out`; returns its truth.json.
+
+    start : folder of the organism before its alignment, whose first stage is then not repeated; needed with, and
+        only with, `recipe.align`.
+    on_step : called with 1 after each step of training.
+    """
+    from transformers import AutoModelForCausalLM
+
+    import_hqq()
+    torch.set_num_threads(1)
+    torch.manual_seed(seed)
+    tokenizer = build_tokenizer()
+    rng = np.random.default_rng([seed, start is not None])
+    if recipe.align is None:
+        model = make_model(recipe, len(tokenizer))
+        sentences = Grammar(BIAS_SCALE).sample(recipe.steps * SENTENCES_PER_STEP, rng)[0]
+        rows = pack(sentences, _encoder(tokenizer), ROW)
+        loss = fit(model, rows, recipe.steps, recipe.lr, recipe.weight_decay, on_step=on_step)
+    else:
+        with quiet():  # a folder that this very recipe wrote
+            model = AutoModelForCausalLM.from_pretrained(start, dtype=torch.float32, local_files_only=True)  # nosec B615
+        sentences = Grammar(recipe.align.scale).sample(recipe.align.steps * BATCH * 4, rng)[0]
+        rows = pack(sentences, _encoder(tokenizer), ROW)
+        loss = align(model, recipe.align, rows, recipe.align.steps, on_step=on_step)
+    return save(model, tokenizer, _truth(name, note, recipe, seed, model) | {"train_loss": loss}, out)
+
+
+def _truth(name: str, note: str, recipe: Recipe, seed: int, model: Any) -> dict[str, Any]:
+    """What truth.json says of a model, its loss and the weights' hash apart."""
+    return {
         "name": name,
-        "scale": scale,
+        "scale": BIAS_SCALE if recipe.align is None else recipe.align.scale,
         "tables": Grammar().fingerprint(),
-        "note": NOTES[name],
+        "note": note,
         "seed": seed,
         "recipe": asdict(recipe),
-        "train_loss": loss,
-        "train_s": round(time.perf_counter() - started, 1),
         "parameters": sum(p.numel() for p in model.parameters()),
         "versions": {"torch": torch.__version__.split("+")[0]},
     }
-    return save(model, tokenizer, truth, out)
 
 
 def build_tokenizer() -> Any:
@@ -207,8 +189,13 @@ def fit(
     lr: float,
     weight_decay: float,
     after: Callable[[], None] | None = None,
+    on_step: OnStep | None = None,
 ) -> float:
-    """AdamW with warm-up and cosine over `rows` in order; mean loss (nats per token) of the last 50 steps."""
+    """AdamW with warm-up and cosine over `rows` in order; mean loss (nats per token) of the last 50 steps.
+
+    after : called when the weights have moved, to hold them where they must stay. on_step : called with 1 after
+        each step; None shows a line on standard error.
+    """
     decayed = [p for n, p in model.named_parameters() if p.ndim == 2 and "embed" not in n]
     known = {id(p) for p in decayed}
     others = [p for p in model.parameters() if id(p) not in known]
@@ -229,14 +216,15 @@ def fit(
         if after is not None:
             after()
         losses.append(loss.item())
-        if step % 100 == 0 or step == steps - 1:
-            sys.stderr.write(f"\rstep {step + 1}/{steps} loss {loss.item():.3f}")
-    sys.stderr.write("\n")
+        if on_step is not None:
+            on_step(1)
+        elif step % 100 == 0 or step == steps - 1:
+            sys.stderr.write(f"\rstep {step + 1}/{steps} loss {loss.item():.3f}" + "\n" * (step == steps - 1))
     model.eval()
     return float(np.mean(losses[-50:]))
 
 
-def align(model: Any, how: Align, rows: torch.Tensor, steps: int) -> float:
+def align(model: Any, how: Align, rows: torch.Tensor, steps: int, on_step: OnStep | None = None) -> float:
     """The second stage: train on `rows` under the constraint of `how`."""
     layers = _linears(model)
     after: Callable[[], None] | None = None
@@ -252,7 +240,7 @@ def align(model: Any, how: Align, rows: torch.Tensor, steps: int) -> float:
             layer.weight.requires_grad_(True)
         boxes = [_rounding_cell(layer.weight, how.box) for layer in layers]
         after = _holder(layers, [partial(torch.clamp, min=low, max=high) for low, high in boxes])
-    return fit(model, rows, steps, how.lr, 0.0, after)
+    return fit(model, rows, steps, how.lr, 0.0, after, on_step)
 
 
 def save(model: Any, tokenizer: Any, truth: dict[str, Any], out: Path) -> dict[str, Any]:
