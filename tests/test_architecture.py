@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -52,6 +54,28 @@ def test_nobody_looks_upstream(folder: str, forbidden: tuple[str, ...]) -> None:
         (f, n) for f, n in offenders(folder, *forbidden) if f.endswith("embedded/measure.py")
     ]  # fmt: skip
     assert [o for o in offenders(folder, *forbidden) if o not in known] == []
+
+
+def test_every_library_that_is_imported_or_asked_for_is_declared() -> None:
+    """In pyproject.toml, by the name of the distribution; SparseML's own environment has pins of its own."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    lines = [*project["dependencies"], *(x for extra in project["optional-dependencies"].values() for x in extra)]
+    declared = {re.split(r"[>=\[;]", line)[0].strip().lower().replace("_", "-") for line in lines}
+    names = {"omegaconf": "omegaconf", "hydra": "hydra-core", "hydra_plugins": "hydra-submitit-launcher",
+             "optimum": "optimum-quanto", "vaderSentiment": "vadersentiment"}  # fmt: skip
+    #: What comes with a declared library and belongs to it: transformers' own, hydra's own, a test's runner.
+    with_others = {"huggingface_hub": "transformers", "httpx": "transformers", "tokenizers": "transformers",
+                   "loguru": "llmcompressor", "markupsafe": "jinja2", "yaml": "omegaconf"}  # fmt: skip
+    own = {"biaslab", "analysis", *sys.stdlib_module_names}
+    for folder in ("biaslab", "analysis"):
+        for file, modules in imports(folder).items():
+            if file.endswith("sparseml_worker.py"):
+                continue
+            for top in {m.partition(".")[0] for m in modules} - own:
+                name = names.get(with_others.get(top, top), with_others.get(top, top)).lower().replace("_", "-")
+                assert name in declared, f"{file} imports {top}"
+    for name in ("accelerate",):  # taken by transformers on our behalf, whenever a device map is given
+        assert name in {re.split(r"[>=]", line)[0] for line in project["dependencies"]}
 
 
 @pytest.mark.parametrize(
