@@ -18,7 +18,7 @@ from biaslab.accel.calibration import Calibration, calibration_ids
 from biaslab.accel.facts import LayerChange, layer_change, sparsity, weight_values
 from biaslab.accel.layers import replace
 from biaslab.accel.quantizing import Quantizer, fitting_group, group_words, misfit, no_group, targets
-from biaslab.accel.tracing import traceable
+from biaslab.accel.tracing import check_inputs, first_inputs, own_inputs, traceable
 from biaslab.errors import BiaslabError, CellFailed
 from biaslab.models.base import Fact, LoadedModel, ModelInfo
 
@@ -126,12 +126,15 @@ def config_groups(sizes: Mapping[str, int], bits: int, symmetric: bool) -> dict[
 
 
 def run_oneshot(model: LoadedModel, ids: Tensor, recipe: Callable[[], Sequence[Any]], step: str) -> None:
-    """Run a recipe on the model in place, on exactly these rows of token ids (rows, length), in this order."""
+    """Run a recipe on the model in place, on exactly these rows of token ids (rows, length), in this order.
+
+    Raises CellFailed where the library gives up, or calibrates on inputs that the model does not have.
+    """
     from unittest.mock import patch
 
-    rows = [{"input_ids": row, "attention_mask": [1] * len(row)} for row in ids.tolist()]
+    expected = own_inputs(model.module, ids[:1])
     try:
-        with _quiet(), _pinned_only_where_there_is_a_gpu():
+        with _quiet(), _pinned_only_where_there_is_a_gpu(), first_inputs(model.module) as seen:
             from llmcompressor.entrypoints.oneshot import Oneshot, oneshot
 
             # It would read config.json again, by the model's name, to see whether the weights are quantized
@@ -140,10 +143,9 @@ def run_oneshot(model: LoadedModel, ids: Tensor, recipe: Callable[[], Sequence[A
                 oneshot(
                     model=traceable(model.module, ids.shape[1]),
                     tokenizer=model.tokenizer,
-                    dataset=_dataset(rows),
-                    max_seq_length=len(rows[0]["input_ids"]),
-                    num_calibration_samples=len(rows),
-                    shuffle_calibration_samples=False,
+                    dataset=_rows(ids),
+                    max_seq_length=ids.shape[1],
+                    num_calibration_samples=len(ids),
                     tie_word_embeddings=True,
                     recipe=list(recipe()),
                 )
@@ -154,6 +156,7 @@ def run_oneshot(model: LoadedModel, ids: Tensor, recipe: Callable[[], Sequence[A
         raise CellFailed(f"{step}: llm-compressor gave up on {model.info.architecture} ({words.strip()})") from error
     finally:
         _let_go(model.module)
+    check_inputs(model, expected, seen)
 
 
 def _let_go(module: nn.Module) -> None:
@@ -179,10 +182,13 @@ def packed_linear(linear: Any) -> PackedLinear:
     return PackedLinear(codes, linear.weight_scale, offsets, bias, args.num_bits)
 
 
-def _dataset(rows: Sequence[Mapping[str, Any]]) -> Any:
-    from datasets import Dataset
+def _rows(ids: Tensor) -> Any:
+    """One row a batch, in order: of a data set of its own the library sorts the rows, by a sort that is not stable."""
+    import torch
+    from torch.utils.data import DataLoader
 
-    return Dataset.from_list(list(rows))
+    rows = [{"input_ids": row, "attention_mask": torch.ones_like(row)} for row in ids.cpu()]
+    return DataLoader(rows, batch_size=1)  # type: ignore[arg-type]  # a list is a data set
 
 
 @contextmanager

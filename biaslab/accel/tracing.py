@@ -57,7 +57,7 @@ def first_inputs(module: nn.Module) -> Iterator[dict[str, Tensor]]:
 
     def note(name: str) -> Any:
         def hook(_module: nn.Module, args: tuple[Any, ...]) -> None:
-            if type(args[0]) is Tensor and not args[0].is_meta:  # the library traces with stand-ins first
+            if args and type(args[0]) is Tensor and not args[0].is_meta:  # the library traces with stand-ins first
                 seen.setdefault(name, args[0].detach().clone())
 
         return hook
@@ -72,19 +72,27 @@ def first_inputs(module: nn.Module) -> Iterator[dict[str, Tensor]]:
             handle.remove()
 
 
-def check_inputs(model: LoadedModel, seen: Mapping[str, Tensor]) -> None:
+def own_inputs(module: nn.Module, ids: Tensor) -> dict[str, Tensor]:
+    """As `first_inputs`, of one forward of the model itself on token ids (rows, length)."""
+    import torch
+
+    with first_inputs(module) as seen, torch.no_grad():
+        module(input_ids=ids, use_cache=False)
+    return seen
+
+
+def check_inputs(model: LoadedModel, expected: Mapping[str, Tensor], seen: Mapping[str, Tensor]) -> None:
     """CellFailed unless the library's calibration saw its first row as the model itself computes it.
 
-    `model` must be as it was before the calibration. The library's tracing rewrites the model's forward: what it
-    misreads, everything behind would be calibrated on inputs that the model never has.
+    expected : `own_inputs` of that row, taken before the calibration changed a weight. The library's tracing rewrites
+    the model's forward: what it misreads, everything behind would be calibrated on inputs that the model never has.
     """
     import torch
 
-    with first_inputs(model.module) as expected, torch.no_grad():
-        model.module(input_ids=seen[EMBEDDING], use_cache=False)
     limit = 1e-3 if model.dtype == torch.float32 else 0.05
     for name, inputs in expected.items():
-        if name not in seen or (seen[name].to(inputs) - inputs).float().norm() > limit * inputs.float().norm():
+        there = name in seen and seen[name].shape == inputs.shape
+        if not there or (seen[name].to(inputs) - inputs).float().norm() > limit * inputs.float().norm():
             raise CellFailed(
                 f"llm-compressor calibrates {model.info.architecture} on inputs that the model does not have "
                 f"({name} reads others); rows no longer than a sliding window may help (calibration.length), or "

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from biaslab.accel.compressor import run_oneshot
 from biaslab.accel.engines import Recipe
-from biaslab.accel.tracing import check_inputs, first_inputs
 from biaslab.models.base import LoadedModel
 
 if TYPE_CHECKING:
@@ -26,9 +25,7 @@ def pruned_state(model: LoadedModel, ids: Tensor, recipe: Recipe) -> dict[str, T
         arguments = {"sparsity": recipe.sparsity, "mask_structure": recipe.mask_structure, **recipe.options}
         return [cls(targets=["Linear"], ignore=head_patterns(module), **arguments)]
 
-    with first_inputs(module) as seen:
-        run_oneshot(dataclasses.replace(model, module=module), ids, modifier, "engine=llmcompressor")
-    check_inputs(model, seen)
+    run_oneshot(dataclasses.replace(model, module=module), ids, modifier, "engine=llmcompressor")
     state: dict[str, Tensor] = module.state_dict()
     return state
 
