@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from analysis.errors import AnalysisError
-from analysis.importers.inputs import Inputs, Table, runs_of
+from analysis.importers.inputs import Inputs, Table, refuse_columns, runs_of
 from analysis.importers.jsonl import objects
 from analysis.words import listing
 
 FORMAT = "a folder <model>/<accel>/ of every_eval_ever instance records (*.jsonl)"
+COLUMNS = ("cluster", "category", "group", "repeat")  # which of ours may be named as a key of the metadata
 NEEDED = ("schema_version", "evaluation_id", "model_id", "evaluation_name", "sample_id", "evaluation")
 
 
@@ -32,6 +33,7 @@ def read(path: Path, inputs: Inputs) -> Table:
     """
     import pandas as pd
 
+    refuse_columns(inputs, ("accel", *COLUMNS), what="records of every_eval_ever")
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*.jsonl") if _is_record(p))
     read_files = {file: objects(file) for file in files}
     silent = [
@@ -54,7 +56,7 @@ def _row(record: Mapping[str, Any], run: tuple[str, str] | None, inputs: Inputs,
         "item": str(record["sample_id"]),
         "score": record["evaluation"]["score"] if not record.get("error") else None,
     }
-    for column in ("cluster", "category", "group", "repeat"):
+    for column in COLUMNS:
         named = str(getattr(inputs.columns, column))
         if named in metadata:
             row[column] = metadata[named]

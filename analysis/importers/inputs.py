@@ -78,6 +78,15 @@ class Table:
     directions: dict[str, str] = field(default_factory=dict)
 
 
+def refuse_columns(inputs: Inputs, known: Iterable[str], *, what: str) -> None:
+    """AnalysisError for a column that was named and that logs of this kind do not have; `known` are those they have."""
+    named = vars(inputs.columns)
+    for column, default in vars(Columns()).items():
+        if named[column] != default and column not in known:
+            choices = ", ".join(f"columns.{name}" for name in known)
+            raise AnalysisError(f"columns.{column}={named[column]}: {what} take no such choice, only {choices}")
+
+
 def runs_of(root: Path, files: Iterable[Path], inputs: Inputs, *, what: str) -> dict[Path, tuple[str, str]]:
     """(model, accel) of each log file: from imports.runs, else from its place <model>/<accel>/... below root.
 

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from analysis.errors import AnalysisError
-from analysis.importers.inputs import Inputs, Table, runs_of
+from analysis.importers.inputs import Inputs, Table, refuse_columns, runs_of
 from analysis.words import listing, plural
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 FORMAT = "a folder <model>/<accel>/ of Inspect logs (.eval or .json)"
+COLUMNS = ("cluster", "category", "group", "refused")  # which of ours may be named as a key of the metadata
 GRADES = {"C": 1.0, "I": 0.0, "P": 0.5, "N": 0.0}  # inspect_ai's own value_to_float
 
 
@@ -30,6 +31,7 @@ def read(path: Path, inputs: Inputs) -> Table:
     """
     import pandas as pd
 
+    refuse_columns(inputs, COLUMNS, what="Inspect logs")
     reader = _reader()
     files = _logs(path)
     runs = runs_of(path, files, inputs, what="the logs")
@@ -75,7 +77,7 @@ def _row(sample: Any, inputs: Inputs, file: Path) -> tuple[dict[str, Any], str]:
     score, formula = _score(sample, inputs, file)
     row: dict[str, Any] = {"item": str(sample.id), "repeat": int(sample.epoch), "score": score}
     metadata = sample.metadata or {}
-    for column in ("cluster", "category", "group", "refused"):
+    for column in COLUMNS:
         named = str(getattr(inputs.columns, column))
         if named in metadata:
             row[column] = metadata[named]

@@ -15,11 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from analysis.errors import AnalysisError
-from analysis.importers.inputs import Inputs, Table, runs_of
+from analysis.importers.inputs import Inputs, Table, refuse_columns, runs_of
 from analysis.importers.jsonl import objects
 from analysis.words import listing
 
 FORMAT = "a folder <model>/<accel>/ of lm-evaluation-harness samples_*.jsonl"
+COLUMNS = ("cluster", "category", "group")  # which of ours may be named as a field of a document
 NAME = re.compile(r"samples_(?P<task>.+)_(?P<date>\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d[.\d]*)\.jsonl")
 Sample = Mapping[str, Any]
 Scored = tuple[float, str]  # score, outcome ("" where the sample has none)
@@ -44,11 +45,12 @@ def matches(path: Path) -> bool:
 def read(path: Path, inputs: Inputs) -> Table:
     """The samples below `path`, one row a document of a task in a run.
 
-    Raises AnalysisError for a run without a model or accelerator, a line that is no sample, a metric that is
-    not there or not a number, and a document that differs between runs.
+    Raises AnalysisError for a column that samples do not have, a run without a model or accelerator, a line that is
+    no sample, a metric that is not there or not a number, and a document that differs between runs.
     """
     import pandas as pd
 
+    refuse_columns(inputs, COLUMNS, what="samples of lm-evaluation-harness")
     found = sorted(p for p in path.rglob("samples_*.jsonl") if NAME.fullmatch(p.name))
     runs = runs_of(path, found, inputs, what="samples_*.jsonl")
     latest, notes = _latest(runs)
@@ -153,7 +155,7 @@ def _row(sample: Sample, scorer: Scorer, inputs: Inputs, file: Path) -> dict[str
     row: dict[str, Any] = {"item": str(sample["doc_id"]), "score": score}
     if outcome:
         row["outcome"] = outcome
-    for column in ("cluster", "category", "group"):
+    for column in COLUMNS:
         named = str(getattr(inputs.columns, column))
         fields = scorer.defaults.get(column, (named,)) if named == column else (named,)
         if all(f in sample["doc"] for f in fields):

@@ -74,6 +74,11 @@ def test_an_error_is_no_score(tmp_path: Path) -> None:
             Inputs(Columns(cluster="family")),
             "columns.cluster=family: not in the metadata of",
         ),
+        (
+            {},
+            Inputs(Columns(score="x")),
+            "columns.score=x: records of every_eval_ever take no such choice",
+        ),
         ({"sample_id": "same"}, Inputs(), r"item same occurs twice in model small, accel none"),
     ],
 )

@@ -83,6 +83,8 @@ def test_what_does_not_fit_is_named(logs: Path) -> None:
         load(logs, Inputs(imports=Imports(metric="x")))
     with pytest.raises(AnalysisError, match=r"columns\.cluster=family: not in the metadata"):
         load(logs, Inputs(Columns(cluster="family"), Imports(metric="match")))
+    with pytest.raises(AnalysisError, match=r"columns\.item=x: Inspect logs take no such choice, only columns.cluster"):
+        load(logs, Inputs(Columns(item="x"), Imports(metric="match")))
 
 
 def test_without_inspect_the_line_that_installs_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -166,3 +166,10 @@ def test_files_that_are_broken(copy: Path, text: str, message: str) -> None:
     next((copy / "small" / "none").glob("*.jsonl")).write_text(text)
     with pytest.raises(AnalysisError, match=message):
         load(copy)
+
+
+@pytest.mark.parametrize("column", ["model", "accel", "item", "score", "benchmark", "repeat", "outcome", "refused"])
+def test_a_column_that_samples_do_not_have_is_refused(column: str) -> None:
+    message = rf"columns.{column}=x: samples of lm-evaluation-harness take no such choice, only columns.cluster, "
+    with pytest.raises(AnalysisError, match=message):
+        load(HERE / "lm_eval", Inputs(Columns(**{column: "x"})))
