@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -176,12 +176,11 @@ def scale_differences(
 ) -> list[ScaleDifference]:
     """Every difference-in-differences on both scales; the logit's by the delete-cluster jackknife."""
     names, weights = difference_weights(grid)
-    g, n = clusters.n_clusters, len(answers)
+    n = len(answers)
     total, sums = answers.sum(axis=0), clusters.sums(answers)
     with np.errstate(divide="ignore", invalid="ignore"):
         odds = _logit(total / n) @ weights
         left_out = _logit((total - sums) / (n - clusters.sizes)[:, None]) @ weights
-    units = Clusters(np.arange(g))
     out = []
     for j, arm in enumerate(names):
         plain = cluster_mean(apply_contrasts(answers, weights[:, [j]])[:, 0], clusters, alpha=alpha)
@@ -189,8 +188,8 @@ def scale_differences(
         if not math.isfinite(odds[j]) or not np.isfinite(column).all():
             logit = missing("a rate of exactly 0 or 1, at least without one cluster, has no log-odds")
         else:
-            logit = cluster_mean(pseudo_values(float(odds[j]), column), units, alpha=alpha)
-            logit = replace(logit, n_items=n)
+            pseudo = pseudo_values(float(odds[j]), column, clusters.sizes.astype(float))
+            logit = cluster_mean(pseudo[clusters.codes], clusters, alpha=alpha)
         out.append(ScaleDifference(*arm, plain, logit))
     return out
 

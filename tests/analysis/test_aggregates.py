@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,19 @@ def ratio(records: pd.DataFrame) -> float:
     return float((records["score"] > 0).sum() / (records["score"].abs() > 0.3).sum())
 
 
-def study(root: Path, statistic: Any, *, key: str = "leave_one_out", reason: str = "", **options: Any) -> Frame:
-    """A fake sweep whose cells store `statistic` with its values without each cluster."""
+def study(
+    root: Path, statistic: Any, *, key: str = "leave_one_out", reason: str = "", uneven: bool = False, **options: Any
+) -> Frame:
+    """A fake sweep whose cells store `statistic` with its values without each cluster.
+
+    uneven : the clusters have 1 to 6 items.
+    """
     sweep = make_sweep(root, **options)
     for path in (root / "outputs" / "results").rglob("cell.json"):
         records = pd.read_parquet(path.with_name("records.parquet"))
+        if uneven:
+            records = records[records["item"].str[-1].astype(int) <= records["cluster"].str[-1].astype(int) % 6]
+            records.to_parquet(path.with_name("records.parquet"), index=False)
         left_out = {str(c): statistic(records[records["cluster"] != c]) for c in records["cluster"].unique()}
         cell = json.loads(path.read_text())
         cell["metrics"]["stat"] = {"value": statistic(records), key: left_out, "unit": "share", "reason": reason}
@@ -80,6 +89,17 @@ def test_the_mean_of_items_has_the_cluster_robust_error(tmp_path: Path) -> None:
         paired = cluster_mean(frame.shift(shift.model, shift.accel), frame.clusters)
         assert shift.estimate.value == pytest.approx(paired.value)
         assert shift.estimate.se == pytest.approx(paired.se)
+
+
+def test_over_uneven_clusters_the_mean_of_items_gives_back_the_paired_shift_and_its_test(tmp_path: Path) -> None:
+    frame = study(tmp_path, mean, uneven=True, interaction=0.2)
+    assert len(set(frame.clusters.sizes.tolist())) > 3
+    found = only(frame)
+    for shift in found.shifts:
+        paired = cluster_mean(frame.shift(shift.model, shift.accel), frame.clusters)
+        ours = shift.estimate
+        assert (ours.value, ours.se, ours.df, ours.p) == pytest.approx((paired.value, paired.se, paired.df, paired.p))
+    assert found.omnibus.p == pytest.approx(omnibus(frame, GRID, FAST).p)
 
 
 def test_a_ratio_has_the_error_of_the_delta_method(tmp_path: Path) -> None:
@@ -122,6 +142,21 @@ def test_what_a_cell_says_against_its_aggregate_is_passed_on(tmp_path: Path) -> 
     found = only(study(tmp_path, mean, reason="two groups tie"))
     assert len(found.cautions) == 1
     assert found.cautions[0].endswith("of tiny_mistral: two groups tie")
+
+
+def test_a_doubted_aggregate_has_an_interval_and_no_p(tmp_path: Path) -> None:
+    frame = study(tmp_path, mean, interaction=0.4)
+    frame.cells["tiny_llama", "hqq4"][0].content["metrics"]["stat"]["reason"] = "two groups tie"
+    found = only(frame)
+    doubted = [(s.model, s.accel) for s in found.shifts if math.isnan(s.estimate.p)]
+    assert doubted == [("tiny_llama", "hqq4")]
+    for s in found.shifts:
+        assert math.isfinite(s.estimate.ci_low)
+        assert math.isnan(s.estimate.p_adjusted) == ((s.model, s.accel) in doubted)
+        assert math.isnan(s.difference.p) == (s.accel == "hqq4")  # one side of the difference is in doubt
+        assert (s.difference.reason == "two groups tie") == (s.accel == "hqq4")
+    assert (math.isnan(found.omnibus.p), found.anova.rows) == (True, [])
+    assert found.omnibus.reason == found.anova.reason == "hqq4 of tiny_llama: two groups tie"
 
 
 def test_cells_without_a_value_or_without_it_left_out_are_left_out(tmp_path: Path) -> None:
