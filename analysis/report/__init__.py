@@ -6,10 +6,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Any
 
 from analysis.study import Study, to_json
 
@@ -43,25 +40,19 @@ def write_all(study: Study, out: Path) -> dict[str, Path]:
 
 
 def _write_figures(study: Study, folder: Path) -> None:
-    from analysis.report import mpl, traces
-    from analysis.report.cost import cost_figure
+    """Each figure as svg and png, its numbers as csv beside them, and all of them in figures.pdf, a page each."""
+    from analysis.report import mpl, svg
+    from analysis.report.figures import all_figures
 
     folder.mkdir()
-    for k, b in enumerate(study.benchmarks, 1):
-        lines, forest, heat = traces.interaction(study, b), traces.forest(study, b), traces.shift_heat(study, b)
-        height = 1.2 + 0.28 * len(forest.bars)
-        drawings: list[tuple[str, float, Callable[[Any], None]]] = [
-            ("interaction", 4.0, partial(mpl.draw_lines, trace=lines)),
-            ("forest", height, partial(mpl.draw_forest, trace=forest)),
-            ("shifts", 1.4 + 0.5 * len(heat.rows), partial(mpl.draw_heat, trace=heat)),
-        ]
-        if (scatter := cost_figure(study, b)) is not None:
-            drawings.append(("cost", 4.0, partial(mpl.draw_scatter, trace=scatter)))
-        for name, tall, draw in drawings:
-            if name != "interaction" and not b.shifts:
-                continue
-            figure, axes = mpl.new_figure(6.4, tall)
-            draw(axes)
-            for ending in ("svg", "png"):
-                # Numbered: a benchmark's name comes from a results file and is no path.
-                mpl.save(figure, folder / f"{k:02d}-{name}.{ending}")
+    figures = all_figures(study)
+    for figure in figures:
+        (folder / f"{figure.name}.csv").write_text(figure.numbers.to_csv(), encoding="utf-8", newline="")
+        (folder / f"{figure.name}.svg").write_text(svg.alone(figure.trace), encoding="utf-8")
+    if not figures:
+        return
+    with mpl.pages(folder / "figures.pdf") as add:
+        for figure in figures:
+            drawn = mpl.draw(figure.trace)
+            mpl.save(drawn, folder / f"{figure.name}.png")
+            add(drawn)

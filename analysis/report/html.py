@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
 
-from analysis.report import svg, traces
-from analysis.report.cost import cost_figure
+from analysis.report.figures import Figure, across
+from analysis.report.figures import of_benchmark as figures_of
 from analysis.report.tables import Table, all_tables, of_benchmark
 from analysis.study import BenchmarkResult, Shift, Study
 from analysis.words import signed
@@ -19,8 +19,6 @@ SIGNS = {
     "changed": "≠", "unchanged": "=", "exactly unchanged": "=", "inconclusive": "?", "inert": "∅", "placebo": "○",
     "missing": "!", "failed": "!", "refused": "!",
 }  # fmt: skip
-
-MOST_COLUMNS = 7  # of a transfer figure: the names of more would run into each other, the table holds all
 
 
 @dataclass(frozen=True)
@@ -61,16 +59,13 @@ def render(study: Study) -> str:
     environment.globals.update(cell=lambda value: Markup(_td(value)), facts=_facts)
     template = environment.from_string(here.joinpath("report.html.j2").read_text(encoding="utf-8"))
     tables = {table.name: table for table in all_tables(study)}
-    transfer = traces.transfer_heat(study)
     return template.render(
         study=study,
         matrix=matrix(study),
         coverage=f"{100 * (1 - float(study.settings.get('alpha', 0.05))):g}",
         benchmarks=[_section(study, b, tables) for b in study.benchmarks],
         tables=tables,
-        transfer=transfer if 1 < len(transfer.rows) <= MOST_COLUMNS else None,
-        transfer_svg=Markup(svg.heat(transfer)),
-        costs=[(f, Markup(svg.scatter(f))) for b in study.benchmarks if (f := cost_figure(study, b))],
+        across=[drawn(figure) for figure in across(study)],
         settings=sorted(flat(study.settings).items()),
         provenance=sorted(flat(study.provenance).items()),
         style=Markup(here.joinpath("style.css").read_text(encoding="utf-8")),
@@ -103,19 +98,21 @@ def _mark(b: BenchmarkResult, shift: Shift) -> Mark:
 
 
 def _section(study: Study, b: BenchmarkResult, tables: Mapping[str, Table]) -> dict[str, Any]:
-    from markupsafe import Markup
-
-    lines, forest = traces.interaction(study, b), traces.forest(study, b)
-    shift, diff, flips = traces.shift_heat(study, b), traces.difference_heat(study, b), traces.flip_heat(study, b)
+    figures = {figure.kind: drawn(figure) for figure in figures_of(study, b)}
     return {
         "result": b,
         "tables": {name: of_benchmark(table, b) for name, table in tables.items() if table.columns[0] == "benchmark"},
-        "lines": lines, "lines_svg": Markup(svg.lines(lines)),
-        "forest": forest, "forest_svg": Markup(svg.forest(forest)),
-        "shift": shift, "shift_svg": Markup(svg.heat(shift)),
-        "diff": diff, "diff_svg": Markup(svg.heat(diff)),
-        "flips": flips, "flips_svg": Markup(svg.heat(flips)),
-    }  # fmt: skip
+        "figures": figures,
+        "costs": [figure for kind, figure in figures.items() if kind.startswith("cost-")],
+    }
+
+
+def drawn(figure: Figure) -> dict[str, Any]:
+    """A figure as the template takes it."""
+    from markupsafe import Markup
+
+    return {"svg": Markup(figure.svg), "title": figure.title, "text": figure.text, "note": figure.note,
+            "csv": figure.csv}  # fmt: skip
 
 
 def _td(value: Any) -> str:

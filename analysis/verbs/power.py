@@ -144,5 +144,5 @@ def _explain(planned: Sequence[Planned], request: Request, stream: TextIO) -> No
     )
     print(f"\n{title}\n{curve_text(hardest.plan)}", file=stream)
     if request.own.get("svg"):
-        write_text(Path(request.own["svg"]), curve_svg(hardest.plan, title), key="svg")
+        write_text(Path(request.own["svg"]), curve_svg(hardest.plan, title, hardest.unit), key="svg")
         print(f"curve: {request.own['svg']}", file=stream)

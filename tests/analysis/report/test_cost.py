@@ -8,7 +8,8 @@ import math
 import pytest
 
 from analysis.report import html, markdown, mpl, svg
-from analysis.report.cost import COLUMNS, Scatter, cost_figure, cost_table, ratio
+from analysis.report.cost import COLUMNS, cost_figure, cost_figures, cost_table, pareto, ratio
+from analysis.report.shapes import Scatter
 from analysis.study import Study
 
 
@@ -44,16 +45,36 @@ def test_the_figure_is_the_tables(study: Study) -> None:
     b = study.benchmarks[0]
     figure = cost_figure(study, b)
     assert isinstance(figure, Scatter)
-    shifts = {s.estimate.value for s in b.shifts}
-    assert {dot.point.value for dot in figure.dots} == shifts
-    memory = {row[COLUMNS.index("memory_ratio")] for row in cost_table(study).rows if row[0] == b.name}
-    assert {dot.x for dot in figure.dots} == memory
+    rows = [dict(zip(COLUMNS, row, strict=True)) for row in cost_table(study).rows if row[0] == b.name]
+    judged = {(r["model"], r["accel"]): r for r in rows if r["verdict"] != "placebo"}
+    dots = {tuple(dot.point.names.values()): dot for dot in figure.dots}
+    assert dots.keys() == judged.keys()
+    assert all(dots[key].x == row["memory_ratio"] for key, row in judged.items())
+    assert all(dots[key].point.value == row["shift"] for key, row in judged.items())
     drawn = svg.scatter(figure)
     assert "nan" not in drawn
-    assert all(dot.label in drawn for dot in figure.dots)
-    _, axes = mpl.new_figure(6, 4)
-    mpl.draw_scatter(axes, figure)
-    assert axes.get_xlim()[0] == 0
+    assert all(key.name in drawn for key in (*figure.models, *figure.accels))
+    assert len(mpl.draw(figure).axes) == 1
+
+
+def test_the_front_is_what_nothing_of_the_same_model_beats() -> None:
+    # By hand: b costs and moves more than a; c costs more than the baseline, which moves 0; e and f tie exactly.
+    cells = {("m", "a"): (0.5, 0.1), ("m", "b"): (0.6, 0.2), ("m", "c"): (1.1, 0.0), ("m", "d"): (0.9, 0.05),
+             ("n", "e"): (0.7, 0.3), ("n", "f"): (0.7, 0.3), ("n", "g"): (0.7, 0.31)}  # fmt: skip
+    assert pareto(cells) == {("m", "a"), ("m", "d"), ("n", "e"), ("n", "f")}
+
+
+def test_latency_is_the_speed_turned_over_and_batched_where_that_is_known(study: Study) -> None:
+    speeds = {"none": (10.0, 40.0), "hqq4": (20.0, 50.0), "wanda50": (5.0, 40.0), "placebo_batch": (10.0, 40.0)}
+    for batched, x in ((True, {"hqq4": 0.8, "wanda50": 1.0}), (False, {"hqq4": 0.5, "wanda50": 2.0})):
+        arms = [
+            dataclasses.replace(a, decode_tokens_per_s=speeds[a.accel][0],
+                                decode_tokens_per_s_batched=speeds[a.accel][1] if batched else math.nan)
+            for a in study.arms
+        ]  # fmt: skip
+        found = dict(cost_figures(dataclasses.replace(study, arms=arms), study.benchmarks[0]))
+        assert {dot.point.names["accel"]: dot.x for dot in found["latency"].dots} == pytest.approx(x)
+    assert set(dict(cost_figures(study, study.benchmarks[0]))) == {"memory", "perplexity"}
 
 
 def test_cells_without_costs_have_no_figure_and_the_report_stands(study: Study) -> None:

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from analysis.report import html, markdown, svg, terminal, traces, write_all
-from analysis.report.palette import looks
+from analysis.report.figures import all_figures
+from analysis.report.svg_parts import nice_ticks
 from analysis.report.tables import Table, all_tables, of_benchmark
 from analysis.study import Missing, Study
 from tests.analysis.report.conftest import HOSTILE
@@ -65,7 +66,10 @@ def test_the_whole_report_is_written_and_replaces_an_earlier_one(study: Study, t
         "html": "report.html", "md": "report.md", "json": "results.json", "tables": "tables", "figures": "figures",
     }  # fmt: skip
     assert all(path.exists() for path in paths.values())
-    assert len(list(paths["figures"].glob("*.png"))) == len(list(paths["figures"].glob("*.svg"))) == 4 * 2
+    named = {figure.name for figure in all_figures(study)}
+    for ending in ("png", "svg", "csv"):
+        assert {path.stem for path in paths["figures"].glob(f"*.{ending}")} == named
+    assert (paths["figures"] / "figures.pdf").read_bytes().startswith(b"%PDF")
     assert [p.name for p in tmp_path.iterdir()] == ["report"]
     assert paths["html"].stat().st_size < 5_000_000
 
@@ -78,27 +82,6 @@ def test_every_shift_of_the_page_is_the_studys(study: Study) -> None:
             assert html.number(shift.estimate.value) in text
             assert shift.verdict in text
     assert study.answer in text
-
-
-def test_traces_carry_the_numbers(study: Study) -> None:
-    b = study.benchmarks[0]
-    lines = traces.interaction(study, b)
-    means = {(m.model, m.accel): m.estimate for m in b.means}
-    assert {line.name for line in lines.lines} == {"alpha", "beta", "gamma"}
-    for line in lines.lines:
-        for accel, point in zip(lines.categories, line.points, strict=True):
-            estimate = means[line.name, accel]
-            assert (point.value, point.low, point.high) == (estimate.value, estimate.ci_low, estimate.ci_high)
-    heat = traces.shift_heat(study, b)
-    shifts = {(s.model, s.accel): s for s in b.shifts}
-    for row, cells in zip(heat.rows, heat.cells, strict=True):
-        for column, cell in zip(heat.columns, cells, strict=True):
-            assert cell.value == shifts[row, column].estimate.value
-            assert cell.strong == (shifts[row, column].verdict == "changed")
-    assert heat.limit == max(abs(s.estimate.value) for s in b.shifts)
-    forest = traces.forest(study, b)
-    assert sorted(bar.point.value for bar in forest.bars) == sorted(s.estimate.value for s in b.shifts)
-    assert lines.categories[0] == "none"
 
 
 def test_missing_numbers_are_said_not_drawn(study: Study) -> None:
@@ -120,7 +103,7 @@ def test_the_page_asks_nothing_of_the_network_and_names_its_figures(study: Study
             assert attributes["role"] == "img"
             assert attributes["aria-label"]
     assert "@import" not in html.render(study)
-    assert sum(tag == "svg" for tag, _ in page.tags) == 6 * len(study.benchmarks) + 1  # and the transfer matrix
+    assert sum(tag == "svg" for tag, _ in page.tags) == len(all_figures(study))
 
 
 def test_hostile_text_does_nothing_anywhere(hostile: Study, tmp_path: Path) -> None:
@@ -172,18 +155,9 @@ def test_a_result_shows_its_own_rows_only(study: Study) -> None:
     assert sum(len(part.rows) for part in parts) == len(table.rows)
 
 
-def test_looks_are_fixed_by_name_and_distinct_in_grey() -> None:
-    names = ["tiny_llama", "tiny_mistral", "a", "b", "c", "d", "e", "f"]
-    found = looks(names)
-    assert len({look.marker for look in found.values()}) == len(names)
-    assert len({look.dash for look in found.values()}) == len(names)
-    assert looks(["tiny_mistral"])["tiny_mistral"] == found["tiny_mistral"]
-    assert looks(list(reversed(names))) == found
-
-
 def test_ticks_cover_the_range_with_round_numbers() -> None:
     for low, high in ((-0.03, 0.52), (0, 1e-9), (-5e4, 1.0), (0, 0)):
-        ticks = svg.nice_ticks(low, high)
+        ticks = nice_ticks(low, high)
         assert ticks[0] <= low + 1e-12
         assert ticks[-1] >= high - 1e-12
         assert 2 <= len(ticks) <= 13
@@ -215,12 +189,6 @@ def test_new_sections_carry_their_numbers(study: Study) -> None:
             assert html.number(value) in page
         assert html.number(b.predictability.share) in text
     assert study.predictable in page
-    heat = traces.flip_heat(study, study.benchmarks[0])
-    assert len(heat.rows) == 6  # placebos have none
-    transfer = traces.transfer_heat(study)
-    found = next(t for t in study.transfers if (t.source, t.target) == ("One", "Two"))
-    assert transfer.cells[0][1].value == found.r
-    assert transfer.limit == 1.0
 
 
 def test_every_table_has_its_rows(study: Study) -> None:
