@@ -10,7 +10,7 @@ LIGHT := not slow and not browser and not extras and not perf and not gpu and no
 SIDE_BY_SIDE := -n $(JOBS) --maxprocesses 4 --dist loadfile
 
 .PHONY: sweep test test-slow test-browser test-extras test-inspect test-sparseml test-cluster lint audit perf calibrate \
-	gpu-check list clean
+	docs gpu-check list clean
 
 sweep: $(VENV)/.ready
 	$(BIN)/python -m biaslab experiment=quickstart $(FLAGS)
@@ -61,6 +61,12 @@ perf: $(VENV)/.ready .venv-peer/.ready
 # Type-I error, coverage and power of every default by simulation; rewrites the tables of docs/statistics.md.
 calibrate: $(VENV)/.ready
 	$(BIN)/python -m tests.calibration
+
+# The pages of docs/ as a site in build/site: every link and anchor checked, nothing in it asks another server.
+docs: $(VENV)/.ready
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[docs]"
+	$(BIN)/python -m sphinx -q -W --keep-going -c docs -d build/doctrees . build/site
+	$(BIN)/python -m pytest -q tests/docs/test_site.py $(FLAGS)
 
 gpu-check: $(VENV)/.ready
 	$(BIN)/python -m tests.gpu

@@ -12,6 +12,7 @@ UNKNOWN_KEY = re.compile(r"Key '([^']*)' (?:is )?not in '([^']*)'")
 UNCHOSEN = re.compile(r"Key '([^']*)' is not in struct")
 NOT_LOADED = re.compile(r"Could not load '([^'/]+)/([^']+)'")
 OVERRIDE = re.compile(r"Could not override '([^']*)'")
+AMBIGUOUS = re.compile(r"Ambiguous value for argument '([^'=]+)=(.*)'\Z")
 IN_FILE = re.compile(r"^In '([^']*)'")
 MERGED = re.compile(r"Error merging override (\S+)")
 
@@ -35,6 +36,9 @@ def one_line(error: Exception) -> str:
     if type(causes[0]).__name__ == "OverrideParseException":
         typed = getattr(causes[0], "override", "") or ""
         return f"{typed}: cannot be read ({_first_line(causes[0])}); write group=choice, group=[a,b] or key=value"
+    if (several := AMBIGUOUS.search(_first_line(causes[0]))) is not None:
+        name, values = several.groups()
+        return f"{name}={values}: several values are a sweep, which needs -m; a list is written {name}=[{values}]"
     if (merged := MERGED.search(text)) is not None:
         return f"{merged.group(1)}: {_first_line(causes[min(1, len(causes) - 1)])}"
     full_key = next((key for cause in causes if (key := getattr(cause, "full_key", None))), "")
