@@ -17,7 +17,12 @@ from analysis.settings import Settings
 if TYPE_CHECKING:
     from analysis.study import Study
 
-VERBS = {"gate": "may it ship?", "power": "how large must a study be?", "recommend": "which accelerator?"}
+VERBS = {
+    "gate": "may it ship?",
+    "power": "how large must a study be?",
+    "recommend": "which accelerator?",
+    "paper": "the seed paper's tables",
+}
 OWN = ("results", "out")
 HELP = """\
 Does acceleration change bias, and does that depend on the model? Reads results, needs no model.
@@ -26,6 +31,7 @@ Does acceleration change bias, and does that depend on the model? Reads results,
   python -m analysis gate candidate=ACCEL results=WHERE ...   may it ship? exit code 0 yes, 4 no, 5 cannot tell
   python -m analysis power results=WHERE effect=SIZE ...      how large must a study be, planned from a pilot
   python -m analysis recommend results=WHERE ...              accelerators that leave bias as it was, and their cost
+  python -m analysis paper [results=WHERE]                    the seed paper's printed figures, and yours beside them
   python -m analysis VERB --help                              what a verb takes
 
 WHERE    a sweep's folder; a results folder (then every cell in it); a .csv, .tsv or .parquet with columns model,
@@ -67,7 +73,7 @@ def asks_help(args: Sequence[str]) -> bool:
 
 def _verb(verb: str, args: list[str]) -> int:
     module = import_module(f"analysis.verbs.{verb}")
-    if not args or asks_help(args):
+    if asks_help(args) or (not args and not getattr(module, "RUNS_ALONE", False)):
         print(module.HELP, end="")
         return 0 if args else 2
     code: int = module.main(args, sys.stdout)

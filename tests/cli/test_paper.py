@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
-from tests.cli.run import biaslab
+from tests.cli.run import biaslab, environment
 
 SIX = ("crows_pairs", "discrim_eval", "discrim_eval_gen", "dt_stereotyping", "global_opinion_qa", "worldbench")
 CONDITIONS = ("none", "bnb8", "bnb4", "awq4", "kv8", "kv4", "wanda50", "wanda24")
@@ -37,6 +39,37 @@ def test_the_grid_is_planned_on_the_data_there_are_and_says_so(tmp_path: Path, d
     if experiment == "paper_published":
         expected = (expected - {"bnb4", "kv8", "kv4"}) | {"paper_int4", "paper_kv8", "paper_kv4"}
     assert conditions == expected
+
+
+@pytest.mark.data
+def test_paper_tiny_has_the_papers_shape(tmp_path: Path, data_dir: Path) -> None:
+    env = {"BIASLAB_DATA_DIR": str(data_dir), "BIASLAB_CACHE_DIR": str(tmp_path / "cache")}
+    done = biaslab(tmp_path, "experiment=paper_tiny", "dry_run=true", env=env)
+    assert done.code == 0, done.err
+    rows = [line.split() for line in done.out.splitlines() if line.startswith("tiny_")]
+    assert len({row[0] for row in rows}) == 3
+    assert len({row[1] for row in rows}) == len(CONDITIONS)
+    assert len({row[2] for row in rows}) == len(SIX)
+    assert len(rows) == 3 * 8 * (6 + 3)  # three of the six are free text, greedy and sampled
+    # What is not the published data or not the paper's accelerator does not carry its name.
+    assert {"discrim_eval-reconstructed", "global_opinion_qa-partial"} < {row[2] for row in rows}
+    assert not {"bnb8", "bnb4", "awq4"} & {row[1] for row in rows}
+
+
+@pytest.mark.data
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_paper_tiny_runs_and_is_not_held_to_the_paper(tmp_path: Path, data_dir: Path) -> None:
+    words = ("experiment=paper_tiny", "limit=1", "analysis.n_resamples=99")
+    done = biaslab(tmp_path, *words, env={"BIASLAB_DATA_DIR": str(data_dir)}, timeout=1700)
+    assert done.code == 0, done.err
+    assert len(list(tmp_path.rglob("cell.json"))) == 216
+    assert len(list((tmp_path / "outputs" / "reports").glob("*/report.html"))) == 1
+    code = [sys.executable, "-m", "analysis", "paper", f"results={tmp_path / 'outputs' / 'results'}"]
+    beside = subprocess.run(code, capture_output=True, text=True, env=environment(), cwd=tmp_path)
+    assert beside.returncode == 5, beside
+    assert "not compared: 216 cells, another model than the paper's three" in beside.stdout
+    assert "3 models x 8 conditions x 6 benchmarks, where the paper has 3 x 8 x 6" in beside.stdout
 
 
 def test_without_the_files_one_line_says_which_and_where(tmp_path: Path) -> None:
