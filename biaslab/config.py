@@ -58,7 +58,7 @@ class EngineConfig:
 
     name: str = "batched"
     batch_tokens: int = 4096
-    max_batch: int = 64
+    max_batch: int = 128
     padding_side: str = "right"
     way: str = "auto"
 

@@ -15,6 +15,7 @@ from biaslab.engine.requests import (
     Generate,
     LogLikelihood,
     LogLikelihoodResponse,
+    Prompt,
     Request,
     Response,
 )
@@ -38,7 +39,7 @@ class Engine:
     """
 
     batch_tokens: int = 4096
-    max_batch: int = 64
+    max_batch: int = 128
     padding_side: str = "right"
     way: str = "auto"
 
@@ -118,19 +119,31 @@ def _score(
     on_progress: Progress | None,
 ) -> list[Response]:
     """Answers to log-likelihood and choice requests; equal requests are answered once."""
-    groups = {request: _spans(renderer, request) for request in dict.fromkeys(requests)}
-    flat = [span for group in groups.values() for span in group]
+    numbers: dict[Request, int] = {}
+    asked = [numbers.setdefault(request, len(numbers)) for request in requests]
+    renderer.learn(map(_texts, numbers))
+    groups = [_spans(renderer, request) for request in numbers]
+    flat = [span for group in groups for span in group]
     progress = _Share(on_progress, len(flat), len(requests))
     scores = iter(score_sequences(model, flat, limits, progress.add, way))
-    answers = {
-        request: replace(
+    answers = [
+        replace(
             _answer(model, renderer, request, group, [next(scores) for _ in group]),
             sent=digest(span.ids for span in group),
         )
-        for request, group in groups.items()
-    }
+        for request, group in zip(numbers, groups, strict=True)
+    ]
     progress.finish()
-    return [answers[request] for request in requests]
+    return [answers[number] for number in asked]
+
+
+def _texts(request: Request) -> tuple[Prompt, Sequence[str]]:
+    """A request's prompt, and what is scored after it."""
+    if isinstance(request, LogLikelihood):
+        return request.context, (request.continuation,)
+    if isinstance(request, Choice) and not request.as_piece:
+        return request.prompt, [text for option in request.options for text in option.spellings]
+    return request.prompt, ()
 
 
 def _spans(renderer: Renderer, request: Request) -> list[Span]:

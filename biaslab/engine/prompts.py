@@ -18,6 +18,10 @@ from biaslab.errors import CellFailed
 #: Templates that write today's date would change the prompt from day to day; they get this one.
 TODAY = datetime(2024, 7, 26)
 
+#: How texts are encoded, and how many in one call: a call costs more than a sentence does.
+PLAINLY = {"add_special_tokens": False, "verbose": False, "return_attention_mask": False}
+TEXTS_AT_ONCE = 1000
+
 #: Texts that a tokenizer has encoded: every arm of a model asks the same.
 _MEMOS: WeakKeyDictionary[Any, dict[tuple[str, bool], Ids]] = WeakKeyDictionary()
 _SECONDS: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
@@ -79,6 +83,21 @@ class Renderer:
         self.bos = _start(tokenizer)
         self._memo = _MEMOS.setdefault(tokenizer, {})
 
+    def learn(self, asked: Iterable[tuple[Prompt, Sequence[str]]]) -> None:
+        """Encode each prompt, alone and before each of its continuations, many in one call of the tokenizer."""
+        unknown: dict[tuple[str, bool], None] = {}
+        for prompt, continuations in asked:
+            text, templated = self.text(prompt), self.chat and not prompt.bare
+            keys = [(text + more, templated) for more in ("", *continuations)]
+            unknown |= dict.fromkeys(key for key in keys if key not in self._memo)
+        start, waiting = time.perf_counter(), list(unknown)
+        for first in range(0, len(waiting), TEXTS_AT_ONCE):
+            some = waiting[first : first + TEXTS_AT_ONCE]
+            found = self.tokenizer([text for text, _ in some], **PLAINLY)["input_ids"]
+            for key, ids in zip(some, found, strict=True):
+                self._memo[key] = self._begun(tuple(ids), templated=key[1])
+        _SECONDS[self.tokenizer] = tokenize_seconds(self.tokenizer) + time.perf_counter() - start
+
     def span(self, prompt: Prompt, continuation: str) -> Span:
         """The tokens of prompt and continuation, encoded together, and from where on they are scored.
 
@@ -120,15 +139,16 @@ class Renderer:
         A chat template may have written that BOS already. Where it did not, it is added all the same:
         a model trained with one is not asked without.
         """
-        templated = self.chat and not bare
-        found = self._memo.get((text, templated))
-        if found is None:
+        key = (text, self.chat and not bare)
+        if key not in self._memo:
             start = time.perf_counter()
-            ids = tuple(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+            self._memo[key] = self._begun(tuple(self.tokenizer(text, **PLAINLY)["input_ids"]), templated=key[1])
             _SECONDS[self.tokenizer] = tokenize_seconds(self.tokenizer) + time.perf_counter() - start
-            written = templated and ids[: len(self.bos)] == self.bos
-            found = self._memo[text, templated] = ids if written else self.bos + ids
-        return found
+        return self._memo[key]
+
+    def _begun(self, ids: Ids, *, templated: bool) -> Ids:
+        """The ids of a text with what the tokenizer starts it with, unless its template wrote that."""
+        return ids if templated and ids[: len(self.bos)] == self.bos else self.bos + ids
 
     def _chat_text(self, prompt: Prompt, system: str) -> str:
         turns: list[dict[str, str]] = []
