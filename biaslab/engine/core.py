@@ -96,7 +96,7 @@ class Engine:
         if isinstance(request, Generate):
             sequences = [renderer.prompt_ids(request.prompt)]
         else:
-            sequences = [span.ids for span in _spans(renderer, request)]
+            sequences = [span.ids for span in spans_of(renderer, request)]
         decode = model.tokenizer.decode
         return tuple(str(decode(list(ids), clean_up_tokenization_spaces=False)) for ids in sequences)
 
@@ -122,7 +122,7 @@ def _score(
     numbers: dict[Request, int] = {}
     asked = [numbers.setdefault(request, len(numbers)) for request in requests]
     renderer.learn(map(_texts, numbers))
-    groups = [_spans(renderer, request) for request in numbers]
+    groups = [spans_of(renderer, request) for request in numbers]
     flat = [span for group in groups for span in group]
     progress = _Share(on_progress, len(flat), len(requests))
     scores = iter(score_sequences(model, flat, limits, progress.add, way))
@@ -146,7 +146,7 @@ def _texts(request: Request) -> tuple[Prompt, Sequence[str]]:
     return request.prompt, ()
 
 
-def _spans(renderer: Renderer, request: Request) -> list[Span]:
+def spans_of(renderer: Renderer, request: Request) -> list[Span]:
     """What must be scored to answer: one span, or one for every spelling of every option."""
     if isinstance(request, LogLikelihood):
         return [renderer.span(request.context, request.continuation)]

@@ -17,6 +17,7 @@ class Shape:
     layers: int
     heads: int
     vocab: int
+    kv_heads: int = 0  # 0: as many as heads
 
 
 SHAPES = {
@@ -25,22 +26,26 @@ SHAPES = {
     "61M": Shape(512, 1376, 9, 8, 32000),
     "108M": Shape(320, 864, 9, 5, 128256),
 }
+#: Of Llama 3.2 1B and Llama 3.1 8B, for a GPU.
+GPU_SHAPES = {"1B": Shape(2048, 8192, 16, 32, 128256, 8), "8B": Shape(4096, 14336, 32, 32, 128256, 8)}
 
 
-def make(folder: Path, shape: Shape, texts: Iterable[str]) -> Path:
-    """A transformers folder at `folder`, as any other program can load it."""
+def make(folder: Path, shape: Shape, texts: Iterable[str], *, device: str = "cpu", dtype: str = "float32") -> Path:
+    """A transformers folder at `folder`, as any other program can load it; its weights are drawn on `device`."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
     tokenizer = train_tokenizer(texts)
     config = LlamaConfig(
         hidden_size=shape.hidden, intermediate_size=shape.inner, num_hidden_layers=shape.layers,
-        num_attention_heads=shape.heads, num_key_value_heads=shape.heads, vocab_size=shape.vocab,
+        num_attention_heads=shape.heads, num_key_value_heads=shape.kv_heads or shape.heads, vocab_size=shape.vocab,
         max_position_embeddings=2048, tie_word_embeddings=False,
         bos_token_id=tokenizer.bos_token_id, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.eos_token_id,
     )  # fmt: skip
     torch.manual_seed(0)
-    LlamaForCausalLM(config).save_pretrained(folder)
+    with torch.device(device):
+        model = LlamaForCausalLM._from_config(config, dtype=getattr(torch, dtype))
+    model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 

@@ -6,11 +6,24 @@ import json
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from biaslab.engine.core import Engine
+from biaslab.engine.core import Engine, spans_of
+from biaslab.engine.prompts import Renderer, tokenize_seconds
 from biaslab.engine.requests import Decoding, Generate, LogLikelihood, Prompt, Request
+from biaslab.models.base import LoadedModel
 from biaslab.models.loading import describe_local, load
+from tests.perf.side_by_side import floor
+
+if TYPE_CHECKING:
+    import torch
+
+#: Kinds of work by the names of torch's operators; what is in none of them is small operators.
+KINDS = {
+    "matrix products": ("mkldnn::_linear_pointwise", "aten::addmm", "aten::mm", "aten::bmm", "aten::linear"),
+    "log-softmax": ("aten::_log_softmax", "aten::logsumexp"),
+    "attention": ("scaled_dot_product", "_flash_attention", "_efficient_attention"),
+}
 
 
 def requests(job: dict[str, Any]) -> list[Request]:
@@ -19,10 +32,50 @@ def requests(job: dict[str, Any]) -> list[Request]:
     return [LogLikelihood(Prompt(context, bare=True), text) for context, text in job["pairs"]]
 
 
-def peak_mib() -> float:
-    """Largest resident set of this program: getrusage would count what the starting process had, too."""
+def peak_mib(device: torch.device) -> float:
+    """Largest memory of this program, of the allocator on a GPU: getrusage would count the starting process too."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.max_memory_allocated(device) / 2**20
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+def answer(model: LoadedModel, job: dict[str, Any], engine: dict[str, Any]) -> dict[str, Any]:
+    """One round of the work."""
+    model.tokenizer = type(model.tokenizer).from_pretrained(model.info.path)  # nothing kept from the round before
+    work = requests(job)
+    wall, cpu = time.perf_counter(), time.process_time()
+    found = Engine(**engine).run(model, work, decoding=Decoding())
+    spent = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
+    values = [getattr(r, "logprob_sum", None) if job["kind"] == "score" else r.text for r in found]  # type: ignore[union-attr]
+    return spent | {"values": values, "way": model.asked, "peak_mib": peak_mib(model.device)}
+
+
+def least(model: LoadedModel, job: dict[str, Any]) -> dict[str, Any]:
+    """Seconds that the work's arithmetic takes at the rate of this moment."""
+    renderer = Renderer(model.tokenizer, chat=False, system="")
+    spans = [span for request in requests(job) for span in spans_of(renderer, request)]
+    flop, rate = floor.flop(model.module.config, spans), floor.rate(model)
+    return {"floor_s": flop / rate, "gflop": flop / 1e9, "gflop_per_s": rate / 1e9}
+
+
+def profile(model: LoadedModel, job: dict[str, Any]) -> dict[str, float]:
+    """Shares of one more round's time by kind of work, from torch's own profiler."""
+    from torch.profiler import ProfilerActivity
+    from torch.profiler import profile as watch
+
+    with watch(activities=[ProfilerActivity.CPU]) as seen:
+        spent = answer(model, job, {})
+    shares = dict.fromkeys((*KINDS, "small operators"), 0.0)
+    for event in seen.key_averages():
+        if "::" in event.key:
+            kind = next((k for k, names in KINDS.items() if any(n in event.key for n in names)), "small operators")
+            shares[kind] += event.self_cpu_time_total / 1e6 / spent["wall"]
+    shares["tokenizer"] = tokenize_seconds(model.tokenizer) / spent["wall"]
+    shares["Python and the rest"] = 1 - sum(shares.values())
+    return shares
 
 
 def main() -> None:
@@ -33,18 +86,16 @@ def main() -> None:
         asked = json.loads(line)
         if "model" in asked:
             torch.set_num_threads(asked["threads"])
-            model = load(describe_local(asked["model"], "timed"), device="cpu", dtype=asked["dtype"])
-            print(json.dumps({"ready": True}), flush=True)
-            continue
-        job = asked.get("work") or job
-        model.tokenizer = type(model.tokenizer).from_pretrained(model.info.path)  # nothing kept from the round before
-        work = requests(job)
-        wall, cpu = time.perf_counter(), time.process_time()
-        found = Engine().run(model, work, decoding=Decoding())
-        spent = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
-        values = [getattr(r, "logprob_sum", None) if job["kind"] == "score" else r.text for r in found]  # type: ignore[union-attr]
-        peak = peak_mib()
-        print(json.dumps(spent | {"values": values, "way": model.asked, "peak_mib": peak}), flush=True)
+            model = load(describe_local(asked["model"], "timed"), device=asked["device"], dtype=asked["dtype"])
+            found: dict[str, Any] = {"ready": True}
+        elif asked.get("what") == "floor":
+            found = least(model, job)
+        elif asked.get("what") == "profile":
+            found = profile(model, job)
+        else:
+            job = asked.get("work") or job
+            found = answer(model, job, asked.get("engine", {}))
+        print(json.dumps(found), flush=True)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import os
 import statistics
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,19 @@ class Side:
     way: str = ""
 
 
+@dataclass(frozen=True)
+class More:
+    """What only our side is asked, after or between the rounds.
+
+    floors : of each round, see `floor`. shares : of one more round's time by kind of work. others : the answers
+    under each of the engine's other settings that were asked for.
+    """
+
+    floors: list[dict[str, float]]
+    shares: dict[str, float]
+    others: list[list[Any]]
+
+
 def peer_python() -> str | None:
     """The interpreter of the environment that holds lm-evaluation-harness, or None (make perf makes it)."""
     found = Path(os.environ.get("BIASLAB_PEER_PYTHON", ROOT / ".venv-peer/bin/python"))
@@ -37,24 +50,48 @@ def peer_python() -> str | None:
 
 
 def race(
-    model: Path, work: Work, *, rounds: int, batch_size: int, threads: int = 1, dtype: str = "float32"
-) -> tuple[Side, Side]:
-    """(ours, theirs) over `rounds` rounds in turn, after one round each that is not counted."""
+    model: Path,
+    work: Work,
+    *,
+    rounds: int,
+    batch_size: int,
+    threads: int = 1,
+    device: str = "cpu",
+    dtype: str = "float32",
+    floor: bool = False,
+    shares: bool = False,
+    others: Sequence[Mapping[str, Any]] = (),
+) -> tuple[Side, Side, More]:
+    """(ours, theirs, more) over `rounds` rounds in turn, after a part of the work each that is not counted."""
     peer = peer_python()
     assert peer is not None
-    start = {"model": str(model), "threads": threads, "dtype": dtype, "batch_size": batch_size}
+    start = {"model": str(model), "threads": threads, "device": device, "dtype": dtype, "batch_size": batch_size}
     with ExitStack() as stack:
-        sides = [
-            stack.enter_context(_worker(python, script, start, threads))
+        ours, theirs = (
+            stack.enter_context(_worker(python, script, start))
             for python, script in ((sys.executable, "ours.py"), (peer, "theirs.py"))
-        ]
-        answers: list[list[dict[str, Any]]] = [[], []]
-        for n in range(rounds + 1):
-            for side, kept in zip(sides, answers, strict=True):
-                answer = _ask(side, {"work": work} if n == 0 else {})
-                if n:
-                    kept.append(answer)
-    return _side(answers[0]), _side(answers[1])
+        )
+        answers: tuple[list[dict[str, Any]], list[dict[str, Any]]] = ([], [])
+        floors = []
+        for side in (ours, theirs):
+            _ask(side, {"work": part(work, 8)})
+        for n in range(rounds):
+            for side, kept in zip((ours, theirs), answers, strict=True):
+                kept.append(_ask(side, {"work": work} if n == 0 else {}))
+            if floor:
+                floors.append(_ask(ours, {"what": "floor"}))
+        more = More(
+            floors,
+            _ask(ours, {"what": "profile"}) if shares else {},
+            [_ask(ours, {"engine": settings})["values"] for settings in others],
+        )
+    return _side(answers[0]), _side(answers[1]), more
+
+
+def part(work: Work, of: int) -> Work:
+    """The first of so many parts of a work, an even number of its texts."""
+    name = "pairs" if work["kind"] == "score" else "prompts"
+    return {**work, name: work[name][: max(2, len(work[name]) // of // 2 * 2)]}
 
 
 def ratio(ours: Side, theirs: Side, what: str = "cpu") -> float:
@@ -71,11 +108,13 @@ def _side(answers: list[dict[str, Any]]) -> Side:
 
 
 @contextmanager
-def _worker(python: str, script: str, start: dict[str, Any], threads: int) -> Iterator[subprocess.Popen[str]]:
+def _worker(python: str, script: str, start: dict[str, Any]) -> Iterator[subprocess.Popen[str]]:
     env = os.environ | {
-        "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1",
-        "TOKENIZERS_PARALLELISM": "false", "HF_DATASETS_OFFLINE": "1", "CUDA_VISIBLE_DEVICES": "",
+        "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": str(start["threads"]), "HF_HUB_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false", "HF_DATASETS_OFFLINE": "1",
     }  # fmt: skip
+    if start["device"] == "cpu":
+        env["CUDA_VISIBLE_DEVICES"] = ""
     process = subprocess.Popen(
         [python, str(HERE / script)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
         text=True, env=env,

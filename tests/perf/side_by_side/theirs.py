@@ -20,8 +20,10 @@ def instances(job: dict[str, Any]) -> list[Instance]:
     return [Instance("loglikelihood", {}, tuple(pair), i) for i, pair in enumerate(job["pairs"])]
 
 
-def peak_mib() -> float:
-    """Largest resident set of this program: getrusage would count what the starting process had, too."""
+def peak_mib(device: str) -> float:
+    """Largest memory of this program, of the allocator on a GPU: getrusage would count the starting process too."""
+    if device.startswith("cuda"):
+        return torch.cuda.max_memory_allocated(device) / 2**20
     status = Path("/proc/self/status").read_text(encoding="utf-8")
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
@@ -34,21 +36,20 @@ def main() -> None:
             torch.set_num_threads(asked["threads"])
             softmax = {} if asked["dtype"] == "float32" else {"softmax_dtype": "float32"}
             model = HFLM(
-                pretrained=asked["model"], device="cpu", dtype=asked["dtype"], batch_size=asked["batch_size"],
+                pretrained=asked["model"], device=asked["device"], dtype=asked["dtype"], batch_size=asked["batch_size"],
                 add_bos_token=True, **softmax,
             )  # fmt: skip
+            device = asked["device"]
             print(json.dumps({"ready": True}), flush=True)
             continue
         job = asked.get("work") or job
-        model.batch_size_per_gpu = asked.get("batch_size", model.batch_size_per_gpu)
         work = instances(job)
         ask = model.generate_until if job["kind"] == "generate" else model.loglikelihood
         wall, cpu = time.perf_counter(), time.process_time()
         found = ask(work, disable_tqdm=True)
         spent = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
         values = found if job["kind"] == "generate" else [value for value, _ in found]
-        peak = peak_mib()
-        print(json.dumps(spent | {"values": values, "peak_mib": peak}), flush=True)
+        print(json.dumps(spent | {"values": values, "peak_mib": peak_mib(device)}), flush=True)
 
 
 if __name__ == "__main__":
