@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from biaslab.accel.base import Accelerator
 from biaslab.benchmarks.base import Benchmark, Item
 from biaslab.config import Config, DecodingConfig, PromptConfig
+from biaslab.engine.batching import Batch
 from biaslab.engine.prompts import tokenize_seconds
 from biaslab.engine.requests import (
     ChoiceResponse,
@@ -156,15 +157,25 @@ def compute(
     timings["score_s"] = scored - built - spent.now_s  # tokenize_s is part of engine_s
     if spent.earlier_s:
         timings["earlier_s"] = spent.earlier_s  # the part of engine_s that an interrupted process spent
+    timings |= dict(sorted(spent.forwards.items()))
     return CellResult(frame, metrics, _coverage(frame), timings)
 
 
 @dataclass
 class _Spent:
-    """Seconds in the engine: by this process, and by earlier ones whose chunks are used."""
+    """Seconds in the engine: by this process, and by earlier ones whose chunks are used.
+
+    forwards : of this process's batches, by what was done and the length of the longest row.
+    """
 
     now_s: float = 0.0
     earlier_s: float = 0.0
+    forwards: dict[str, float] = field(default_factory=dict)
+
+    def batch(self, batch: Batch) -> None:
+        """Add a batch to those whose longest row is as long, to the next power of two."""
+        name = f"{batch.kind}_{1 << (batch.longest - 1).bit_length()}_s"
+        self.forwards[name] = self.forwards.get(name, 0.0) + batch.seconds
 
 
 def _ask(
@@ -200,6 +211,7 @@ def _ask(
             chat=spec.prompt.chat,
             system=spec.prompt.system,
             on_progress=on_progress,
+            on_batch=spent.batch,
         )
         seconds = time.perf_counter() - before
         spent.now_s += seconds

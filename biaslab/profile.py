@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,20 +14,28 @@ from biaslab.errors import StoreError
 from biaslab.results.ledger import read_ledger
 from biaslab.results.store import CellRef, Store, read_json
 from biaslab.status import sweep_folder
+from biaslab.tracking.seconds import tracked_seconds
 
 #: What an arm costs once, and its cells share: several cell.json repeat one and the same measurement.
 OF_THE_ARM = ("load", "accelerate", "measure")
-#: tokenize and forward are the two parts of engine_s; store is the records' file, written and synced.
-PARTS = (*OF_THE_ARM, "items", "tokenize", "forward", "score", "store")
+#: tokenize and forward are the two parts of engine_s; store is the records' file, written and synced; track is
+#: of the tracker's own process, which runs beside the cells to come.
+PARTS = (*OF_THE_ARM, "items", "tokenize", "forward", "score", "store", "track")
+#: What of forward was in batches, by what was done and the tokens of the longest row, to the next power of two.
+BUCKET = re.compile(r"(scored|written)_(\d+)_s")
 WORDS = ("model", "accel", "benchmark")
 
 
 @dataclass(frozen=True)
 class Row:
-    """Seconds of one cell by part; a part that an earlier row counts already, or nobody measured, is absent."""
+    """Seconds of one cell by part; a part that an earlier row counts already, or nobody measured, is absent.
+
+    buckets : (scored or written, longest row's tokens) -> seconds of such batches, a part of forward.
+    """
 
     words: tuple[str, ...]
     seconds: Mapping[str, float]
+    buckets: Mapping[tuple[str, int], float] = field(default_factory=dict)
 
 
 def profile(argv: Sequence[str]) -> int:
@@ -34,24 +43,27 @@ def profile(argv: Sequence[str]) -> int:
     folder = sweep_folder("profile", argv)
     ledger = read_ledger(folder)
     found = rows(complete_cells(folder, ledger))
-    lines = [f"sweep {ledger['id']}: {ledger['command']}", *table(found)]
+    lines = [f"sweep {ledger['id']}: {ledger['command']}", *table(found), *by_bucket(found)]
     if left := len(ledger["cells"]) - len(found):
         lines.append(f"{left} of {len(ledger['cells'])} cells are not complete and not counted")
     if (wall := _wall(ledger)) is not None:
-        lines.append(f"from the sweep's start to its end: {wall:.0f} s, with planning, active checks, tracking, report")
+        lines.append(f"from the sweep's start to its end: {wall:.0f} s, with planning, active checks, report")
     print("\n".join(visible(line) for line in lines))
     return 0 if found else 3
 
 
 def complete_cells(folder: Path, ledger: Mapping[str, Any]) -> list[tuple[tuple[str, ...], dict[str, float]]]:
     """(model, accel, benchmark) and timings in seconds of every complete cell, in the ledger's order."""
-    store, found = Store(folder / ledger["results"]), []
+    store, found, tracked = Store(folder / ledger["results"]), [], tracked_seconds(folder)
     for entry in ledger["cells"]:
         if entry["state"] == "refused":
             continue
         place = store.find(CellRef(entry["benchmark"], entry["model"], entry["accel"], entry["key"]))
         if place is not None:
-            found.append((tuple(entry[w] for w in WORDS), _timings(place / "cell.json")))
+            timings = _timings(place / "cell.json")
+            if (seconds := tracked.get(place.name)) is not None:
+                timings["track_s"] = seconds
+            found.append((tuple(entry[w] for w in WORDS), timings))
     return found
 
 
@@ -79,8 +91,40 @@ def rows(cells: Iterable[tuple[tuple[str, ...], Mapping[str, float]]]) -> list[R
             if measurement in counted or not measurement[2]:
                 seconds.pop(name, None)
             counted.add(measurement)
-        found.append(Row(words, seconds))
+        found.append(Row(words, seconds, buckets(timings)))
     return found
+
+
+def buckets(timings: Mapping[str, float]) -> dict[tuple[str, int], float]:
+    """Seconds of a cell's batches by kind and length."""
+    matches = {name: BUCKET.fullmatch(name) for name in timings}
+    return {(m[1], int(m[2])): timings[name] for name, m in matches.items() if m}
+
+
+def by_bucket(rows: Sequence[Row]) -> list[str]:
+    """The forward of each cell by length of its batches, and the rest of it (the trial of ways, packing weights)."""
+    names = sorted({name for row in rows for name in row.buckets})
+    if not names:
+        return []
+    head = [f"{kind} to {tokens}" for kind, tokens in names]
+    lines = [["forward by the longest row of a batch, in tokens", *(f"{text} s" for text in (*head, "between"))]]
+    for row in (*rows, _sum(rows)):
+        between = row.seconds.get("forward", 0.0) - sum(row.buckets.values())
+        values = [f"{row.buckets[name]:.3f}" if name in row.buckets else "-" for name in names]
+        lines.append([" ".join(row.words), *values, f"{between:.3f}"])
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    return [
+        f"  {line[0].ljust(widths[0])}" + "".join(f"{v:>{w + 2}}" for v, w in zip(line[1:], widths[1:], strict=True))
+        for line in lines
+    ]
+
+
+def _sum(rows: Sequence[Row]) -> Row:
+    """All rows that were measured by bucket, as one."""
+    told = [row for row in rows if row.buckets]
+    names = {name for row in told for name in row.buckets}
+    whole = {name: sum(row.buckets.get(name, 0.0) for row in told) for name in names}
+    return Row(("total",), {"forward": sum(row.seconds["forward"] for row in told)}, whole)
 
 
 def table(rows: Sequence[Row]) -> list[str]:

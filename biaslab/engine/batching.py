@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,19 @@ if TYPE_CHECKING:
 
 Ids = tuple[int, ...]
 N_WORDS_SHOWN = 60
+SCORED, WRITTEN = "scored", "written"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What became of one batch. kind : SCORED or WRITTEN. longest : tokens of its longest row, those written too."""
+
+    kind: str
+    longest: int
+    seconds: float
+
+
+OnBatch = Callable[[Batch], None]
 
 
 @dataclass(frozen=True)
@@ -36,21 +50,22 @@ def run_batches(
     limits: Limits,
     take: Callable[[Sequence[int], Limits], tuple[int, int]],
     forward: Callable[[list[int]], None],
-    on_done: Callable[[list[int]], None],
+    on_done: Callable[[list[int], float], None],
 ) -> None:
     """Call `forward` on one batch after another of the indices `waiting`, in their order.
 
     take : of what still waits, how many of the first make one batch within the limits, and its tokens.
+    on_done : told a finished batch and the seconds that its forward took.
     When memory runs out, the token budget becomes half of what did not fit, for this batch and those to come.
     Raises CellFailed if a single row does not fit.
     """
     rest = list(waiting)
     while rest:
         n, n_tokens = take(rest, limits)
-        batch = rest[:n]
+        batch, start = rest[:n], time.perf_counter()
         shortage = _try(forward, batch)
         if shortage is None:
-            on_done(batch)
+            on_done(batch, time.perf_counter() - start)
             rest = rest[n:]
         elif n == 1:
             raise CellFailed(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from biaslab.engine.batching import Limits
+from biaslab.engine.batching import Limits, OnBatch
 from biaslab.engine.choices import choice_spans, choose
 from biaslab.engine.generation import generate
 from biaslab.engine.prompts import Renderer, Span, digest
@@ -20,7 +20,7 @@ from biaslab.engine.requests import (
     Response,
 )
 from biaslab.engine.scoring import Array, score_sequences
-from biaslab.models.base import BY_TOKEN, LoadedModel
+from biaslab.models.base import LoadedModel
 
 Progress = Callable[[int], None]
 #: What may be asked for; packed cannot be forced on a model that it does not suit.
@@ -61,11 +61,13 @@ class Engine:
         chat: bool = False,
         system: str = "",
         on_progress: Progress | None = None,
+        on_batch: OnBatch | None = None,
     ) -> list[Response]:
         """Responses in the requests' order.
 
         seeds : one a request, needed by sampled generation and used by nothing else.
         on_progress : called with the number of requests answered since the last call.
+        on_batch : told of each batch how long its longest row was and how many seconds it took.
         Raises CellFailed: NaN logits, memory for not even one sequence, a chat format without a template;
         EmptyRequest (a CellFailed and ValueError): nothing to score, to choose from or to start from;
         ValueError: a wrong decoding, sampled decoding without seeds.
@@ -77,7 +79,7 @@ class Engine:
         scored = [i for i, r in enumerate(requests) if not isinstance(r, Generate)]
         written = [i for i, r in enumerate(requests) if isinstance(r, Generate)]
         with torch.inference_mode():
-            answers = _score(model, renderer, [requests[i] for i in scored], limits, self.way, on_progress)
+            answers = _score(model, renderer, [requests[i] for i in scored], limits, self.way, on_progress, on_batch)
             texts = generate(
                 model,
                 renderer,
@@ -86,6 +88,7 @@ class Engine:
                 decoding,
                 limits,
                 on_progress,
+                on_batch,
             )
         responses = dict(zip((*scored, *written), (*answers, *texts), strict=True))
         return [responses[i] for i in range(len(requests))]
@@ -105,8 +108,7 @@ class Engine:
 
         A cache that is given one token after another must not be given padding first: it goes to the right.
         """
-        by_token = model.cache_factory is not None and model.cache_use == BY_TOKEN
-        side = "right" if by_token else self.padding_side
+        side = "right" if model.reads_by_token else self.padding_side
         return Limits(model.batch_tokens or self.batch_tokens, model.max_batch or self.max_batch, side)
 
 
@@ -117,6 +119,7 @@ def _score(
     limits: Limits,
     way: str,
     on_progress: Progress | None,
+    on_batch: OnBatch | None,
 ) -> list[Response]:
     """Answers to log-likelihood and choice requests; equal requests are answered once."""
     numbers: dict[Request, int] = {}
@@ -125,7 +128,7 @@ def _score(
     groups = [spans_of(renderer, request) for request in numbers]
     flat = [span for group in groups for span in group]
     progress = _Share(on_progress, len(flat), len(requests))
-    scores = iter(score_sequences(model, flat, limits, progress.add, way))
+    scores = iter(score_sequences(model, flat, limits, progress.add, way, on_batch))
     answers = [
         replace(
             _answer(model, renderer, request, group, [next(scores) for _ in group]),

@@ -16,8 +16,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from biaslab.engine.batching import (
+    WRITTEN,
+    Batch,
     Ids,
     Limits,
+    OnBatch,
     broken,
     call,
     longest_first,
@@ -30,7 +33,7 @@ from biaslab.engine.batching import (
 from biaslab.engine.onednn import quick_products
 from biaslab.engine.prompts import EmptyRequest, Renderer, digest
 from biaslab.engine.requests import Decoding, Generate, GenerateResponse
-from biaslab.models.base import BY_TOKEN, LoadedModel
+from biaslab.models.base import LoadedModel
 
 if TYPE_CHECKING:
     import torch
@@ -63,12 +66,13 @@ def generate(
     decoding: Decoding,
     limits: Limits,
     on_done: Callable[[int], None] | None = None,
+    on_batch: OnBatch | None = None,
 ) -> list[GenerateResponse]:
     """An answer to each request, in order.
 
     seeds : of each request's own generator; only sampled decoding needs them.
     A prompt that does not leave room for max_new_tokens within the context window is `too_long`.
-    on_done : called with the number of requests answered since the last call.
+    on_done : called with the number of requests answered since the last call. on_batch : told each batch.
     Raises ValueError for a wrong decoding or missing seeds, CellFailed for NaN or infinite logits.
     """
     if not requests:
@@ -87,9 +91,11 @@ def generate(
             writing.restart()
         _decode(model, mine, decoding)
 
-    def done(batch: list[int]) -> None:
+    def done(batch: list[int], seconds: float) -> None:
         if on_done is not None:
             on_done(len(batch))
+        if on_batch is not None:
+            on_batch(Batch(WRITTEN, max(widths[b] for b in batch), seconds))
 
     if on_done is not None and len(fitting) < len(writings):
         on_done(len(writings) - len(fitting))
@@ -130,7 +136,7 @@ def _decode(model: LoadedModel, writings: Sequence[_Writing], decoding: Decoding
     ids, mask, positions = pad([w.prompt for w in active], "left", pad_id(model), model.device)
     cache = model.cache_factory() if model.cache_factory is not None else None
     ends = _end_ids(model)
-    if cache is not None and model.cache_use == BY_TOKEN and ids.shape[1] > 1:
+    if model.reads_by_token and ids.shape[1] > 1:
         # All but the last token of the prompts; the loop below goes on with that one.
         read_by_token(model, cache, ids[:, :-1], mask[:, :-1], positions[:, :-1], ())
         ids, positions = ids[:, -1:], positions[:, -1:]

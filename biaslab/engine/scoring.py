@@ -14,10 +14,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from biaslab.engine.batching import Ids, Limits, broken, forward_logits, longest_first, run_batches, take_padded
+from biaslab.engine.batching import (
+    SCORED,
+    Batch,
+    Ids,
+    Limits,
+    OnBatch,
+    broken,
+    forward_logits,
+    longest_first,
+    run_batches,
+    take_padded,
+)
 from biaslab.engine.packing import make_pack, take_packed
 from biaslab.engine.prompts import Span
-from biaslab.models.base import LoadedModel
+from biaslab.models.base import BY_TOKEN, LoadedModel
 
 if TYPE_CHECKING:
     import torch
@@ -42,14 +53,17 @@ def score_sequences(
     limits: Limits,
     on_done: Callable[[int], None] | None = None,
     way: str = AUTO,
+    on_batch: OnBatch | None = None,
 ) -> list[Array | None]:
     """Natural log p (float64) of every scored token of each span; None if it exceeds the context window.
 
     A span's last token is only ever a target, so its input is one token shorter, and it is the input that
     must fit the window. Equal inputs are run once, and one that begins another rides on that one's row.
     on_done : called with the number of spans answered since the last call, in all len(spans).
+    on_batch : told each batch when it is answered.
     way : "padded" or "alone" forbid the faster ones; "auto" finds the fastest that is exact.
-    `model.asked` says afterwards which way was taken. Raises CellFailed for NaN or infinite logits.
+    `model.asked` says afterwards which way was taken, or that a cache was read token by token.
+    Raises CellFailed for NaN or infinite logits.
     """
     from biaslab.engine.onednn import quick_products
     from biaslab.engine.ways import choose_way
@@ -57,15 +71,18 @@ def score_sequences(
     fitting = [i for i, span in enumerate(spans) if len(span.ids) - 1 <= model.context_length]
     rows = rows_of(spans, fitting)
     answers: list[Array | None] = [None] * len(spans)
-    way = model.asked = choose_way(model, rows, spans, limits) if way == AUTO else way
+    way = choose_way(model, rows, spans, limits) if way == AUTO else way
+    model.asked = BY_TOKEN if model.reads_by_token else way
 
     def forward(batch: list[int]) -> None:
         for i, values in score_rows(model, [rows[b] for b in batch], spans, limits, way):
             answers[i] = values
 
-    def done(batch: list[int]) -> None:
+    def done(batch: list[int], seconds: float) -> None:
         if on_done is not None:
             on_done(sum(len(rows[b].riders) for b in batch))
+        if on_batch is not None:
+            on_batch(Batch(SCORED, max(len(rows[b].ids) for b in batch), seconds))
 
     if on_done is not None and len(fitting) < len(spans):
         on_done(len(spans) - len(fitting))

@@ -30,10 +30,8 @@ HALF_TOLERANCE = 0.5
 def choose_way(model: LoadedModel, rows: Sequence[Row], spans: Sequence[Span], limits: Limits) -> str:
     """The first of packed, padded, alone that gives the numbers of one row at a time.
 
-    A quantized KV cache is read in the batches that its accelerator allows.
+    Packs do not read a quantized KV cache; padded batches do.
     """
-    if model.cache_factory is not None and model.cache_use != GENERATED_ONLY:
-        return PADDED
     tried = _tried(rows, limits)
     if not tried:
         return PADDED
@@ -41,7 +39,8 @@ def choose_way(model: LoadedModel, rows: Sequence[Row], spans: Sequence[Span], l
         wanted = {i: x for row in tried for i, x in score_rows(model, [row], spans, limits, ALONE)}
     except (CellFailed, RuntimeError):
         return PADDED  # broken logits or no memory: the work itself will say where
-    ways = [PACKED, PADDED] if _may_pack(model) else [PADDED]
+    by_cache = model.cache_factory is not None and model.cache_use != GENERATED_ONLY
+    ways = [PACKED, PADDED] if not by_cache and _may_pack(model) else [PADDED]
     for way in ways:
         worst = _worst(model, tried, spans, limits, way, wanted)
         if worst <= TOLERANCE.get(str(model.dtype).removeprefix("torch."), HALF_TOLERANCE):

@@ -67,7 +67,7 @@ class LoadedModel:
     cache_factory : makes the KV cache of one forward; None means the model's own.
     cache_use : how the engine reads that cache: WHOLE, BY_TOKEN or GENERATED_ONLY.
     max_batch, batch_tokens : an accelerator's wish that overrides the engine's batching (placebo_batch).
-    asked : how the engine last scored: "packed", "padded" or "alone"; "" before it did.
+    asked : how the engine last scored: "packed", "padded", "alone" or BY_TOKEN; "" before it did.
     """
 
     module: PreTrainedModel
@@ -81,6 +81,11 @@ class LoadedModel:
     max_batch: int | None = None
     batch_tokens: int | None = None
     asked: str = ""
+
+    @property
+    def reads_by_token(self) -> bool:
+        """Whether scores and texts come out of a cache that is given one token after another."""
+        return self.cache_factory is not None and self.cache_use == BY_TOKEN
 
     @property
     def context_length(self) -> int:

@@ -9,14 +9,17 @@ import json
 import queue
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
 from biaslab.results.store import read_json
 from biaslab.secrets import redact
 from biaslab.tracking import runs
+from biaslab.tracking.seconds import note_seconds
 from biaslab.tracking.sync import Sent, send_all
 
 _SAY = threading.Lock()
@@ -38,8 +41,8 @@ class Sender:
         for line in self._lines(lines):
             if line is None:
                 self._guarded(self._write_progress, {})
-            elif self._guarded(self._write, json.loads(line)):
-                self.tell(done=True)
+            else:
+                self._take(json.loads(line))
         self._guarded(self._write_progress, {})
         self.waiting.put(None)
         syncer.join()
@@ -66,6 +69,16 @@ class Sender:
             if line is None:
                 return
             yield line
+
+    def _take(self, message: Mapping[str, Any]) -> None:
+        start = time.perf_counter()
+        if self._guarded(self._write, message):
+            if "cell" in message:
+                with suppress(OSError):  # of no weight for anybody but `profile`
+                    note_seconds(
+                        Path(self.settings["sweep_folder"]), Path(message["cell"]), time.perf_counter() - start
+                    )
+            self.tell(done=True)
 
     def _guarded(self, write: Callable[[Mapping[str, Any]], Iterator[Path]], message: Mapping[str, Any]) -> bool:
         """Write and pass on; one run that cannot be written must not cost the others."""

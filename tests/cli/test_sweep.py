@@ -132,7 +132,11 @@ def test_profile_tells_where_the_seconds_of_the_cells_went(swept: tuple[Path, st
     assert total[-1] == pytest.approx(sum(total[:-1]), abs=0.01)
     assert total[4] + total[5] == pytest.approx(sum(t["engine_s"] for t in timings), abs=0.01)
     assert total[0] == pytest.approx(sum({t["load_s"] for t in timings}), abs=0.01)
-    assert all(seconds > 0 for seconds in total)
+    assert all(seconds > 0 for seconds in (*total[:8], total[-1]))
+    assert total[8] == 0  # nothing was tracked
+    *batches, between = (float(word) for word in [x for x in lines if x.split()[:1] == ["total"]][1].split()[1:])
+    assert sum(batches) + between == pytest.approx(total[5], abs=0.01)
+    assert sum(batches) > between > 0
     assert "from the sweep's start to its end" in lines[-1]
 
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import time
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from transformers import DynamicCache
 
+from biaslab.engine.batching import Batch
 from biaslab.engine.core import Engine
 from biaslab.engine.onednn import LEAST_TOKENS, quick_products
-from biaslab.engine.requests import Decoding, LogLikelihood, Prompt
+from biaslab.engine.requests import Decoding, Generate, LogLikelihood, Prompt
 from biaslab.errors import CellFailed
-from biaslab.models.base import LoadedModel
+from biaslab.models.base import BY_TOKEN, GENERATED_ONLY, WHOLE, LoadedModel
 from tests.engine.conftest import MakeModel
 from tests.models.make import KINDS, SLIDING_WINDOW, TEXT
 
@@ -30,6 +33,14 @@ def score(model: LoadedModel, way: str = "auto", **limits: Any) -> list[tuple[fl
 def own(model: LoadedModel) -> LoadedModel:
     """A model whose module is this test's to change."""
     return dataclasses.replace(model, module=copy.deepcopy(model.module))
+
+
+class PerTensor(torch.nn.Linear):
+    """Dynamic 8-bit activations with one scale for all that is in the batch."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        step = x.abs().max() / 7
+        return super().forward((x / step).round() * step)
 
 
 def assert_close(a: Sequence[Sequence[float]], b: Sequence[Sequence[float]]) -> None:
@@ -58,13 +69,6 @@ def test_rows_longer_than_a_sliding_window_are_packed_right(make_model: MakeMode
 
 
 def test_a_layer_that_looks_at_the_whole_batch_is_asked_one_row_at_a_time(make_model: MakeModel) -> None:
-    class PerTensor(torch.nn.Linear):
-        """Dynamic 8-bit activations with one scale for all that is in the batch."""
-
-        def forward(self, x: torch.Tensor) -> torch.Tensor:
-            step = x.abs().max() / 7
-            return super().forward((x / step).round() * step)
-
     model = own(make_model("llama"))
     for layer in model.module.model.layers:
         layer.mlp.down_proj.__class__ = PerTensor
@@ -73,6 +77,40 @@ def test_a_layer_that_looks_at_the_whole_batch_is_asked_one_row_at_a_time(make_m
     assert_close(found, score(model, "alone"))
     padded = score(model, "padded")
     assert max(np.abs(np.subtract(x, y)).max() for x, y in zip(found, padded, strict=True)) > 1e-2
+
+
+@pytest.mark.parametrize(
+    ("use", "asked"), [(WHOLE, "padded"), (BY_TOKEN, "token by token"), (GENERATED_ONLY, "packed")]
+)
+def test_the_record_says_how_an_arms_cache_was_read(make_model: MakeModel, use: str, asked: str) -> None:
+    model = dataclasses.replace(make_model("llama"), cache_factory=DynamicCache, cache_use=use)
+    assert_close(score(model), score(make_model("llama"), "alone"))
+    assert model.asked == asked
+
+
+def test_a_cache_beside_a_layer_that_looks_at_the_whole_batch_is_read_one_row_at_a_time(make_model: MakeModel) -> None:
+    model = dataclasses.replace(own(make_model("llama")), cache_factory=DynamicCache)
+    for layer in model.module.model.layers:
+        layer.mlp.down_proj.__class__ = PerTensor
+    found = score(model)
+    assert model.asked == "alone"
+    assert_close(found, score(model, "alone"))
+
+
+def test_batches_are_told_with_their_longest_row_and_their_seconds(make_model: MakeModel) -> None:
+    told: list[Batch] = []
+    model = make_model("llama")
+    engine = Engine(max_batch=3, way="padded")
+    asked = [*SENTENCES, Generate(Prompt(TEXT[0][:20], bare=True), 5)]
+    start = time.perf_counter()
+    engine.run(model, asked, decoding=Decoding(), on_batch=told.append)
+    spent = time.perf_counter() - start
+    longest = max(len(model.tokenizer(s.continuation)["input_ids"]) for s in SENTENCES) - 1
+    scored, written = ([b for b in told if b.kind == kind] for kind in ("scored", "written"))
+    assert max(b.longest for b in scored) == longest == scored[0].longest
+    assert [b.longest for b in written] == [len(model.tokenizer(TEXT[0][:20])["input_ids"]) + 5]
+    assert 0 < sum(b.seconds for b in told) < spent
+    assert all(b.seconds > 0 for b in told)
 
 
 def test_a_head_that_does_more_than_a_product_is_not_packed(make_model: MakeModel) -> None:

@@ -16,6 +16,7 @@ import pytest
 
 from biaslab.tracking.base import TrackerConfig
 from biaslab.tracking.runs import flatten
+from biaslab.tracking.seconds import tracked_seconds
 from biaslab.tracking.wandb import WandbTracker
 from tests.cli.run import Ended, biaslab, environment
 from tests.tracking.recorder import KEY, Artifact, Recorder, Run, serve
@@ -93,6 +94,14 @@ def test_a_cells_run_has_its_config_metrics_with_intervals_and_efficiency(swept:
                     assert run.summary[f"metrics/{name}/{part}"] == pytest.approx(metric[part]), (name, part)
         assert run.summary["efficiency/perplexity"] == pytest.approx(cell["efficiency"]["perplexity"])
         assert run.summary["coverage/n_records"] == cell["coverage"]["n_records"]
+
+
+def test_the_seconds_of_each_cells_runs_are_kept_for_profile(swept: tuple[Path, Ended, Recorder]) -> None:
+    (sweep,) = (swept[0] / "outputs" / "sweeps").iterdir()
+    cells = {path.parent.name for path in (swept[0] / "outputs" / "results").rglob("cell.json")}
+    seconds = tracked_seconds(sweep)
+    assert seconds.keys() == cells
+    assert all(0 < value < 100 for value in seconds.values())
 
 
 def test_the_records_table_is_cut_evenly_and_says_so(swept: tuple[Path, Ended, Recorder]) -> None:
