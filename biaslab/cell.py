@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from biaslab.accel.base import Accelerator
 from biaslab.benchmarks.base import Benchmark, Item
 from biaslab.config import Config, DecodingConfig, PromptConfig
 from biaslab.engine.batching import Batch
@@ -62,10 +61,11 @@ class CellResult:
 
 
 def cell_spec(
-    config: Config, info: ModelInfo, label: str, accels: Sequence[Accelerator], name: str, dtype: str
+    config: Config, info: ModelInfo, label: str, steps: Sequence[Mapping[str, Any]], name: str, dtype: str
 ) -> CellSpec:
-    """The cell of one arm and the benchmark `name` of `config`; empty `accels` is the baseline.
+    """The cell of one arm and the benchmark `name` of `config`.
 
+    steps : what each accelerator of the stack is (`Accelerator.identity`); none of them is the baseline.
     Where nothing is generated, decoding cannot matter: such a cell is greedy with one repeat, so that
     changing the decoding does not compute it again. Nor can the prompt format matter to bare sentences.
     """
@@ -75,7 +75,7 @@ def cell_spec(
     identity = finite(
         {
             "model": info.identity,
-            "accel": [dict(accel.identity(info)) for accel in accels],
+            "accel": [dict(step) for step in steps],
             "benchmark": {"name": name, "version": benchmark.version, **benchmark.identity()},
             "data": benchmark.data_sha256(),
             "prompt": dataclasses.asdict(prompt),

@@ -64,11 +64,12 @@ def make_plan(
     config: Config,
     defaults: Mapping[str, Accelerator],
     described: Callable[[ModelConfig], ModelInfo] | None = None,
+    identified: Callable[[Accelerator, ModelInfo], Mapping[str, Any]] | None = None,
 ) -> JobPlan:
     """The plan of a validated config.
 
     defaults : each accelerator as its YAML gives it, so that a label can show what was changed.
-    described : `describe`, or one that remembers what it said.
+    described, identified : `describe` and `identify`, or ones that remember what they said.
     Raises ConfigError, Unsupported, DataUnavailable or DataMismatch; no weights are read into memory.
     """
     info = (described or describe)(config.model)
@@ -83,8 +84,8 @@ def make_plan(
         _check_categories(base, config, info)
     if not accels:
         return JobPlan(config, info, placement, text, accels, (), base)
-    stack = tuple(accels.values())
-    cells = tuple(cell_spec(config, info, text, stack, name, placement.dtype) for name in config.benchmark)
+    steps = [(identified or identify)(accel, info) for accel in accels.values()]
+    cells = tuple(cell_spec(config, info, text, steps, name, placement.dtype) for name in config.benchmark)
     return JobPlan(config, info, placement, text, accels, base, cells)
 
 
@@ -100,6 +101,11 @@ def describe(model: ModelConfig, *, dry_run: bool = False) -> ModelInfo:
     if model.source == "local":
         return describe_local(model.path, model.name, trust_remote_code=model.trust_remote_code)
     return describe_hub(model.id, model.revision, model.name, trust_remote_code=model.trust_remote_code)
+
+
+def identify(accel: Accelerator, info: ModelInfo) -> Mapping[str, Any]:
+    """What an accelerator is to a cell's key; ConfigError if what it calibrates on cannot be read."""
+    return accel.identity(info)
 
 
 def yaml_default(choice: str, accel: Accelerator) -> Accelerator:

@@ -12,7 +12,7 @@ import os
 import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -318,10 +318,11 @@ def _plan(composed: DictConfig) -> Any:
 
 def _planner(*, dry_run: bool = False) -> Callable[[Config], Any]:
     """Makes plans; what jobs share (a model's description, an accelerator's defaults) is looked up once."""
-    from biaslab.plan import describe, make_plan, yaml_default
+    from biaslab.plan import describe, identify, make_plan, yaml_default
 
     models: dict[str, Any] = {}
     defaults: dict[tuple[str, type], Any] = {}
+    steps: dict[tuple[type, str, int], Any] = {}
 
     def described(model: Any) -> Any:
         name = repr(model)
@@ -329,11 +330,18 @@ def _planner(*, dry_run: bool = False) -> Callable[[Config], Any]:
             models[name] = describe(model, dry_run=dry_run)
         return models[name]
 
+    def identified(accel: Any, info: Any) -> Any:  # reads what the accelerator calibrates on
+        step = (type(accel), repr(asdict(accel)), id(info))
+        if step not in steps:
+            steps[step] = identify(accel, info)
+        return steps[step]
+
     def plan(config: Config) -> Any:
         for name, accel in config.accel.items():
             if (name, type(accel)) not in defaults:
                 defaults[name, type(accel)] = yaml_default(name, accel)
-        return make_plan(config, {name: defaults[name, type(a)] for name, a in config.accel.items()}, described)
+        own = {name: defaults[name, type(accel)] for name, accel in config.accel.items()}
+        return make_plan(config, own, described, identified)
 
     return plan
 

@@ -21,11 +21,11 @@ from tests.cli.run import environment
 
 REAL = """
 import json, sys
-from biaslab import config, expand, sweep
-from biaslab.errors import BiaslabError
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from biaslab import expand, sweep
 composed = []
-inner = expand.own_part
-expand.own_part = lambda c: composed.append(1) or inner(c)
+inner = ConfigLoaderImpl.load_sweep_config
+ConfigLoaderImpl.load_sweep_config = lambda *words: composed.append(1) or inner(*words)
 def compare(folder, jobs):
     n_parts = len(composed)
     expand.FEW = 10**9
@@ -49,7 +49,10 @@ run_line()
     ("line", "most"),
     [
         (["model=tiny_llama,tiny_mistral", "accel=hqq4,hqq8,[wanda50,hqq4],none", "seed=range(0,4)"], 17),
-        (["accel=hqq4", "accel.hqq4.group_size=32,64,128", "accel.hqq4.bits=2,3,4", "seed=range(0,3)"], 24),
+        (["accel=hqq4", "accel.hqq4.group_size=32,64,128", "accel.hqq4.bits=2,3,4", "seed=range(0,3)"], 9),
+        (["accel=hqq4,hqq8", "seed=range(0,20)", "limit=null,5", "prompt.system=a,'b c'"], 11),
+        (["accel=hqq4", "seed=range(0,12)", "accel.hqq4.bits=2,3", "accel.hqq4={bits:4}"], 24),
+        (["accel=hqq4,hqq8", "seed=range(0,6)", "categories=[],[a],[b]"], 17),  # lists are composed whole
     ],
 )
 def test_real_sweeps_are_planned_as_hydra_runs_them(tmp_path: Path, line: Sequence[str], most: int) -> None:
@@ -98,6 +101,31 @@ def test_another_class_with_equal_fields_is_another_part() -> None:
         return Config(accel={"x": accel}, seed=int(words[2][2:]))
 
     assert expand(jobs(20), swap) == [swap(words) for words in jobs(20)]
+
+
+def test_plain_values_are_set_in_the_first_composition_and_a_sample_is_composed_whole() -> None:
+    whole: list[tuple[str, ...]] = []
+    varied: list[tuple[str, ...]] = []
+
+    def compose(words: tuple[str, ...]) -> Config:
+        whole.append(words)
+        return fake(words)
+
+    def vary(base: tuple[str, ...], words: tuple[str, ...]) -> Config:
+        assert base == jobs(40)[0]
+        varied.append(words)
+        return fake(words)
+
+    assert expand(jobs(40), compose, vary) == [fake(words) for words in jobs(40)]
+    assert len(whole) <= 1 + module.SAMPLE + 1
+    assert len(varied) == len(set(varied))
+
+
+def test_a_wrong_variation_is_noticed_in_the_sample() -> None:
+    def wrong(_base: tuple[str, ...], words: tuple[str, ...]) -> Config:
+        return dataclasses.replace(fake(words), limit=3)
+
+    assert expand(jobs(40), fake, wrong) == [fake(words) for words in jobs(40)]
 
 
 def test_few_jobs_are_composed_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,8 @@
     python -m tests.reliability.scale 10000 docs/scale.md
 
 The cells are planned by the real line; their records and cell.json are made up, of the size that a benchmark
-of a few hundred items has. Then the line is typed again (it must compute nothing) and its status is asked.
+of a few hundred items has. Then the line is typed again (it must compute nothing) and its status is asked. Last,
+two processes want the same cells, each of them at the same moment.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from tests.cli.run import ROOT, environment
+from tests.results.test_claims import contend
 
 ACCELS = ("hqq2", "hqq3", "hqq4", "hqq8", "wanda50", "wanda24", "magnitude50", "placebo_rerun", "placebo_batch")
 BENCHMARKS = ("planted", "planted_choices", "planted_answers")
+CONTENDED = 1000
 START, END = "<!-- scale: written by tests/reliability/scale.py -->", "<!-- end of scale -->"
 
 #: Runs the line, but instead of launching jobs writes every planned cell as a worker would.
@@ -75,6 +78,9 @@ def measure(n_cells: int, folder: Path) -> dict[str, Any]:
     assert "nothing was computed" in resumed["out"], resumed
     status = _timed(folder, [sys.executable, "-m", "biaslab", "status"])
     assert f"{told['cells']} cells: {told['cells']} complete" in status["out"], status
+    (a, _), (b, _) = contend(folder / "contended", CONTENDED)
+    there = len(list((folder / "contended").glob("results/*/*/*/*/cell.json")))
+    told |= {"writers": f"{a} and {b}", "lost": CONTENDED - there, "twice": a + b - there}
     return {**told, "resume_s": resumed["seconds"], "status_s": status["seconds"]}
 
 
@@ -101,6 +107,8 @@ def table(found: dict[str, Any]) -> str:
         ("the complete sweep's line again", f"{found['resume_s']:.1f} s", "30 s"),
         ("`status`", f"{found['status_s']:.1f} s", "3 s"),
         ("size of the store", f"{found['size_mb']:.0f} MB", ""),
+        (f"{CONTENDED} cells that two processes want at once: written by each", found["writers"], ""),
+        ("the same: lost, written twice", f"{found['lost']}, {found['twice']}", "0, 0"),
     ]
     return "\n".join(["| what | measured | at most |", "|---|---|---|", *(f"| {a} | {b} | {c} |" for a, b, c in rows)])
 

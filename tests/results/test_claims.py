@@ -13,11 +13,12 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from biaslab.errors import StoreError
 from biaslab.results import claims
-from biaslab.results.store import CellRef, Store
+from biaslab.results.store import CellRef, Store, read_json
 from tests.cli.run import environment
 
 REF = CellRef("planted", "tiny_llama", "none", "1" * 32)
@@ -137,49 +138,65 @@ def test_the_mount_of_a_folder_is_the_deepest(tmp_path: Path) -> None:
 
 
 CONTEND = """
-import sys
+import sys, time
 from pathlib import Path
-import pandas as pd
-from biaslab.results.store import CellRef, Store
+from biaslab.results import claims
+from biaslab.results.store import CellRef, Store, read_json
 from tests.results.test_store import records
-store, n = Store(Path(sys.argv[1])), int(sys.argv[2])
-wrote = 0
-frame = records(2)
+claims.POLL_S = 0.005
+root, n, me, other = Path(sys.argv[1]), int(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4])
+store, frame, wrote, lost_race = Store(root), records(2), 0, 0
 for k in range(n):
     ref = CellRef("planted", "m", "none", f"{k:032x}")
     before = len(store.attempts(ref))
-    if before:
-        continue
+    with me.open("a") as file:
+        file.write(".")
+    while not other.is_file() or other.stat().st_size <= k:  # both have looked before either goes on
+        time.sleep(0.0005)
     with store.lock(ref, wait=True):
         if len(store.attempts(ref)) == before:
             store.write(ref, frame, {"seed": k}, attempt=before + 1)
             wrote += 1
-print(wrote)
+        else:
+            lost_race += 1
+print(wrote, lost_race)
 """
 
 
-def contend(folder: Path, n_cells: int, n_writers: int = 2) -> list[int]:
-    """How many cells each of some processes wrote of the same list; every cell must be there once."""
-    command = [sys.executable, "-c", CONTEND, str(folder), str(n_cells)]
+def contend(folder: Path, n_cells: int) -> list[tuple[int, int]]:
+    """Two processes that both want each of `n_cells`; how many each of them wrote, and found written after waiting.
+
+    Every cell must be there, complete and readable, once.
+    """
+    store = Store(folder / "results")
+    folder.mkdir(exist_ok=True)
+    command = [sys.executable, "-c", CONTEND, str(store.root), str(n_cells)]
+    pairs = [("a", "b"), ("b", "a")]
     writers = [
-        subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment()) for _ in range(n_writers)
+        subprocess.Popen(
+            [*command, *(str(folder / name) for name in pair)], stdout=subprocess.PIPE, text=True, env=environment()
+        )
+        for pair in pairs
     ]
-    wrote = [int(writer.communicate(timeout=600)[0]) for writer in writers]
-    store = Store(folder)
+    told = [writer.communicate(timeout=600)[0].split() for writer in writers]
     for k in range(n_cells):
-        assert len(store.attempts(CellRef("planted", "m", "none", f"{k:032x}"))) == 1
-    assert list((folder / ".tmp").iterdir()) == []
-    assert list((folder / ".locks").glob("*.lease*")) == []
-    return wrote
+        (attempt,) = store.attempts(CellRef("planted", "m", "none", f"{k:032x}"))
+        assert read_json(attempt / "cell.json")["seed"] == k
+        assert len(pd.read_parquet(attempt / "records.parquet")) == 2
+    assert list((store.root / ".tmp").iterdir()) == []
+    assert list((store.root / ".locks").glob("*.lease*")) == []
+    return [(int(wrote), int(lost_race)) for wrote, lost_race in told]
 
 
 def test_two_writers_write_each_cell_once(tmp_path: Path) -> None:
-    assert sum(contend(tmp_path, 60)) == 60
+    (a, lost_a), (b, lost_b) = contend(tmp_path, 40)
+    assert (a + b, lost_a, lost_b) == (40, b, a)  # each cell was wanted by both, and written by one
 
 
 @pytest.mark.slow
 def test_two_writers_lose_none_of_a_thousand_contended_cells(tmp_path: Path) -> None:
-    assert sum(contend(tmp_path, 1000)) == 1000
+    (a, lost_a), (b, lost_b) = contend(tmp_path, 1000)
+    assert (a + b, lost_a, lost_b) == (1000, b, a)
 
 
 def test_what_dead_processes_left_half_written_is_removed_and_what_the_living_write_is_not(tmp_path: Path) -> None:
