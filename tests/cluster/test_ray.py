@@ -71,7 +71,7 @@ def test_a_sweep_runs_on_ray_here(tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="needs the extra ray: tests/cluster/install.sh")
     process = start(tmp_path, *RAY)
     out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, (out, err)
+    assert process.returncode == 0, out + err
     assert complete(tmp_path) == {"none", "hqq4", "hqq8"}
 
 
@@ -80,7 +80,7 @@ def test_a_killed_ray_worker_costs_nothing_but_its_time(tmp_path: Path) -> None:
     process = start(tmp_path, *RAY, slow="hqq8", pause=60)
     os.kill(worker_of(tmp_path, "hqq8-planted"), signal.SIGKILL)
     out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, (out, err)
+    assert process.returncode == 0, out + err
     assert complete(tmp_path) == {"none", "hqq4", "hqq8"}
 
 
@@ -89,7 +89,7 @@ def test_a_worker_that_may_not_start_again_fails_its_cells_on_record(tmp_path: P
     process = start(tmp_path, *RAY, "hydra.launcher.max_retries=0", slow="hqq8", pause=60)
     os.kill(worker_of(tmp_path, "hqq8-planted"), signal.SIGKILL)
     out, err = process.communicate(timeout=300)
-    assert process.returncode == 3, (out, err)
+    assert process.returncode == 3, out + err
     assert complete(tmp_path) == {"none", "hqq4"}
     assert "hqq8 planted: failed job 1: its Ray worker is lost" in err
 
@@ -125,7 +125,7 @@ def test_a_restarted_head_is_found_again(tmp_path: Path) -> None:
         out, err = process.communicate(timeout=300)
     finally:
         end(first)
-    assert process.returncode == 0, (out, err)
+    assert process.returncode == 0, out + err
     assert complete(tmp_path) == {"none", "hqq4", "hqq8"}
 
 
@@ -137,7 +137,7 @@ def test_a_killed_joblib_worker_is_replaced(tmp_path: Path) -> None:
     process = start(tmp_path, *JOBLIB, slow="hqq8", pause=60)
     os.kill(worker_of(tmp_path, "hqq8-planted"), signal.SIGKILL)
     out, err = process.communicate(timeout=300)
-    assert process.returncode == 0, (out, err)
+    assert process.returncode == 0, out + err
     assert complete(tmp_path) == {"none", "hqq4", "hqq8"}
 
 
@@ -150,6 +150,6 @@ def test_a_job_that_kills_its_joblib_worker_twice_fails_on_record(tmp_path: Path
         time.sleep(0.2)
     os.kill(worker_of(tmp_path, "hqq8-planted"), signal.SIGKILL)
     out, err = process.communicate(timeout=300)
-    assert process.returncode == 3, (out, err)
+    assert process.returncode == 3, out + err
     assert complete(tmp_path) == {"none", "hqq4"}
     assert "hqq8 planted: failed job 1: its worker died" in err

@@ -93,7 +93,7 @@ ALL = {(accel, name) for accel in ("none", "hqq4", "hqq8") for name in ("planted
 def test_a_sweep_runs_as_an_array_and_is_analysed_once(slurm: Slurm, tmp_path: Path) -> None:
     run = Run(slurm, tmp_path, "accel=hqq4,hqq8")
     code, out, err = run.end()
-    assert code == 0, (out, err)
+    assert code == 0, out + err
     assert run.complete() == ALL
     assert len(list((tmp_path / "outputs" / "reports").iterdir())) == 1
     assert out.count("report.html") == 1
@@ -106,7 +106,7 @@ def test_a_killed_job_fails_its_own_cells_on_record_and_the_line_again_mends_it(
     number = run.wait_for("hqq8-planted_choices")
     slurm.ask("scancel", "--signal=KILL", "--full", number)
     code, out, err = run.end()
-    assert code == 3, (out, err)
+    assert code == 3, out + err
     assert run.complete() == ALL - {("hqq8", "planted_choices")}
     state, error = run.states()["hqq8", "planted_choices"]
     assert state == "failed"
@@ -129,7 +129,7 @@ def test_a_dead_nodes_job_is_queued_again_and_goes_on_elsewhere(slurm: Slurm, tm
         code, out, err = run.end()
     finally:
         slurm.start_node(int(node.removeprefix("loop")))
-    assert code == 0, (out, err)
+    assert code == 0, out + err
     assert run.complete() == ALL
     begun = (run.marks / "hqq8-planted_choices").read_text().splitlines()
     assert len(begun) == 2
@@ -146,7 +146,7 @@ def test_a_job_that_may_not_be_queued_again_is_lost_with_its_node(slurm: Slurm, 
         code, out, err = run.end()
     finally:
         slurm.start_node(node)
-    assert code == 3, (out, err)
+    assert code == 3, out + err
     assert run.complete() == ALL - {("hqq8", "planted_choices")}
     assert "NODE_FAIL" in run.states()["hqq8", "planted_choices"][1]
 
@@ -156,7 +156,7 @@ def test_a_preempted_job_queues_itself_again_and_finishes(slurm: Slurm, tmp_path
     number = run.wait_for("hqq8-planted_choices")
     slurm.ask("scancel", "--signal=USR2", number)
     code, out, err = run.end()
-    assert code == 0, (out, err)
+    assert code == 0, out + err
     assert run.complete() == ALL
     restarts = [line.split()[1] for line in (run.marks / "hqq8-planted_choices").read_text().splitlines()]
     assert restarts == ["0", "1"]
@@ -166,7 +166,7 @@ def test_a_job_that_meets_its_time_limit_goes_on_in_a_second_one(slurm: Slurm, t
     words = ("accel=hqq8", "analysis=skip", "hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=40")
     run = Run(slurm, tmp_path, *words, slow="hqq8", pause=180)
     code, out, err = run.end()
-    assert code == 0, (out, err)
+    assert code == 0, out + err
     restarts = [line.split()[1] for line in (run.marks / "hqq8-planted_choices").read_text().splitlines()]
     assert restarts == ["0", "1"]
     assert run.complete() == {(a, b) for a, b in ALL if a != "hqq4"}
@@ -176,7 +176,7 @@ def test_out_of_time_too_often_is_a_failure_on_record(slurm: Slurm, tmp_path: Pa
     words = ("accel=hqq8", "analysis=skip", "hydra.launcher.timeout_min=1", "hydra.launcher.signal_delay_s=40")
     run = Run(slurm, tmp_path, *words, "hydra.launcher.max_num_timeout=0", slow="hqq8", pause=180)
     code, out, err = run.end()
-    assert code == 3, (out, err)
+    assert code == 3, out + err
     error = run.states()["hqq8", "planted_choices"][1]
     assert "timed-out too many times" in error or "it ended as TIMEOUT" in error
 
@@ -186,6 +186,6 @@ def test_interrupting_the_line_leaves_the_jobs_and_says_how_to_end_them(slurm: S
     run.wait_for("hqq8-planted_choices")
     run.process.send_signal(signal.SIGINT)
     code, out, err = run.end()
-    assert code == 130, (out, err)
+    assert code == 130, out + err
     assert "the jobs stay in the queue; scancel " in out
     wait(lambda: ("hqq8", "planted_choices") in run.complete())
