@@ -39,9 +39,10 @@ test-sparseml: $(VENV)/.ready
 	$(BIN)/python -m biaslab sparseml setup
 	BIASLAB_REQUIRE_SPARSEML=1 $(BIN)/python -m pytest -m sparseml $(FLAGS)
 
+# On a real Slurm and a real Ray, both on loopback; needs root. The two run side by side.
 test-cluster: $(VENV)/.ready
 	tests/cluster/install.sh $(BIN)/python
-	$(BIN)/python -m pytest -m cluster --timeout 400 $(FLAGS)
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m cluster --timeout 400 $(FLAGS)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
@@ -51,6 +52,8 @@ lint: $(VENV)/.ready
 audit: $(VENV)/.ready
 	$(BIN)/python -m pip install -q bandit
 	$(BIN)/bandit -q -c pyproject.toml -r biaslab analysis .ci
+	test -x .venv-audit/bin/pip-audit || ($(PYTHON) -m venv .venv-audit && .venv-audit/bin/pip install -q pip-audit)
+	$(BIN)/python .ci/audit.py .venv-audit/bin/pip-audit
 
 # biaslab beside lm-evaluation-harness, and what else has a bound; writes docs/performance.md.
 perf: $(VENV)/.ready .venv-peer/.ready
@@ -89,4 +92,4 @@ $(VENV)/.ready: pyproject.toml constraints.txt .ci/setup.py
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .venv-peer .venv-inspect dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) .venv-audit .venv-peer .venv-inspect dist build .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -26,6 +26,7 @@ from biaslab.models.hub_files import Progress as Fetching
 from biaslab.models.hub_files import fetch
 from biaslab.models.placement import Placement
 from biaslab.plan import JobPlan
+from biaslab.results.ledger import entry_words
 from biaslab.results.store import Store
 from biaslab.secrets import redact
 
@@ -434,7 +435,7 @@ def _initial_threads() -> int:
 
 
 def _words(spec: CellSpec) -> str:
-    return f"{spec.ref.model} {spec.ref.accel} {spec.ref.benchmark}"
+    return entry_words(ledger_entry(spec))
 
 
 def _now() -> str:

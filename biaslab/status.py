@@ -12,7 +12,7 @@ from typing import Any
 from biaslab.console import visible
 from biaslab.errors import ConfigError
 from biaslab.results.claims import host_name
-from biaslab.results.ledger import read_ledger
+from biaslab.results.ledger import benchmark_words, read_ledger
 from biaslab.results.store import CellRef, Store
 
 #: A longer sweep shows only the cells that are not complete, at most so many of them.
@@ -22,7 +22,11 @@ ORDER = ("failed", "refused", "running", "missing", "complete")
 
 @dataclass(frozen=True)
 class CellState:
-    """A cell of a sweep as it is now. state : one of ORDER; words : where it runs, or why it is not there."""
+    """A cell of a sweep as it is now.
+
+    benchmark : with decoding and seed where they are not the default. state : one of ORDER. words : where it
+    runs, or why it is not there.
+    """
 
     model: str
     accel: str
@@ -36,18 +40,22 @@ class CellState:
 
 
 def sweep_folder(verb: str, argv: Sequence[str]) -> Path:
-    """The sweep folder named by a verb's argument, or the newest below outputs/sweeps; ConfigError if none."""
+    """The sweep folder named by a verb's argument, or the newest of a named outputs folder (default: outputs).
+
+    ConfigError if there is none.
+    """
     if len(argv) > 1:
         raise ConfigError(f"{verb} {' '.join(argv)}: takes one sweep folder at most")
-    if argv:
-        folder = Path(argv[0])
-        if not (folder / "sweep.json").is_file():
-            raise ConfigError(f"{verb} {argv[0]}: no sweep.json there; name a folder like outputs/sweeps/<id>")
+    folder = Path(argv[0] if argv else "outputs")
+    if (folder / "sweep.json").is_file():
         return folder
-    found = sorted(Path("outputs/sweeps").glob("*/sweep.json"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        raise ConfigError(f"{verb}: no sweep below outputs/sweeps; name a sweep folder")
-    return found[-1].parent
+    paths = [path for pattern in ("sweeps/*/sweep.json", "*/sweep.json") for path in folder.glob(pattern)]
+    if not paths:
+        raise ConfigError(
+            f"{verb} {' '.join(argv)}".rstrip() + f": no sweep in {folder}; name an outputs folder, or one sweep's "
+            "(outputs/sweeps/<id>)"
+        )
+    return max(paths, key=lambda path: path.stat().st_mtime).parent
 
 
 def cell_states(folder: Path, ledger: dict[str, Any]) -> list[CellState]:
@@ -76,7 +84,7 @@ def report(folder: Path, *, everything: bool = False) -> tuple[list[str], list[C
 
 
 def _state(store: Store, root: str, entry: dict[str, Any]) -> CellState:
-    place = (entry["model"], entry["accel"], entry["benchmark"])
+    place = (entry["model"], entry["accel"], benchmark_words(entry))
     if entry["state"] == "refused":
         return CellState(*place, "refused", entry["error"])
     folder = f"{root}/{entry['path']}"  # plain strings: ten thousand cells in well under a second

@@ -25,6 +25,7 @@ from biaslab.console import Reporter, fail
 from biaslab.errors import BiaslabError, ConfigError, StoreError
 from biaslab.expand import job_configs, own_part
 from biaslab.results.claims import host_name
+from biaslab.results.ledger import benchmark_words, entry_words
 from biaslab.results.schema import SCHEMA_VERSION
 from biaslab.results.store import CellRef, Store, read_json, replace_json
 from biaslab.secrets import redact
@@ -206,7 +207,7 @@ def _finish(sweep: Sweep, interrupted: bool) -> int:
     analysed = _analyse(sweep)
     _finish_tracking(sweep)
     for entry in bad:
-        fail(f"{entry['model']} {entry['accel']} {entry['benchmark']}: {entry['state']} {entry['error']}".rstrip())
+        fail(f"{entry_words(entry)}: {entry['state']} {entry['error']}".rstrip())
     if bad:
         fail(f"{len(bad)} of {len(sweep.cells)} cells are not there; run the same line again: {typed_line()}")
     return 3 if bad or not analysed else 0
@@ -306,7 +307,8 @@ def _print_dry_run(sweep: Sweep) -> None:
         done = (store.root / path / "cell.json").is_file()
         state = "complete" if done else "refused: " + entry["error"] if entry["state"] == "refused" else "to run"
         n_todo += state == "to run"
-        print(f"{entry['model']:16} {entry['accel']:20} {entry['benchmark']:18} {state}  {entry['key'][:12]}".rstrip())
+        name = f"{entry['model']:16} {entry['accel']:20} {benchmark_words(entry):18}"
+        print(f"{name} {state}  {entry['key'][:12]}".rstrip())
     print(f"{len(sweep.cells)} cells, {n_todo} to run; nothing was computed (dry_run=true)")
 
 

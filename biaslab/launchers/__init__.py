@@ -8,6 +8,8 @@ name in it when a line starts, so a checkout, an editable install and a wheel ne
 
 from __future__ import annotations
 
+import os
+import socket
 import sys
 from dataclasses import dataclass
 from importlib import import_module
@@ -28,7 +30,10 @@ LAUNCHERS = {
 
 @dataclass
 class Work:
-    """One job as a worker runs it: everything Hydra needs to compose it and to call the task function."""
+    """One job as a worker runs it: everything Hydra needs to compose it and to call the task function.
+
+    folder : where the line was typed; a worker of a running cluster starts elsewhere, and paths are relative.
+    """
 
     hydra_context: Any
     task_function: Any
@@ -36,6 +41,7 @@ class Work:
     overrides: tuple[str, ...]
     number: int
     state: dict[type, Any]
+    folder: str
 
     def __call__(self) -> None:
         """Compose the job and run it; its results are in the store and in its own ledger."""
@@ -45,6 +51,13 @@ class Work:
 
         from biaslab.config import register, register_resolvers
 
+        try:
+            os.chdir(self.folder)
+        except OSError as error:
+            raise ConfigError(
+                f"{self.folder}: not to be entered on {socket.gethostname()} ({error.strerror}); type the line in a "
+                "folder that all workers see"
+            ) from error
         register()
         register_resolvers()
         Singleton.set_state(self.state)
@@ -67,7 +80,9 @@ def works(launcher: Any, job_overrides: Any, first: int) -> list[Work]:
 
     state = Singleton.get_state()
     return [
-        Work(launcher.hydra_context, launcher.task_function, launcher.config, tuple(words), first + i, state)
+        Work(
+            launcher.hydra_context, launcher.task_function, launcher.config, tuple(words), first + i, state, os.getcwd()
+        )
         for i, words in enumerate(job_overrides)
     ]
 

@@ -1,9 +1,17 @@
-"""Ray: many GPUs or nodes, each job with its share; a worker or a head that dies costs cells, never the sweep."""
+"""Ray: many GPUs or nodes, each job with its share; a worker or a head that dies costs cells, never the sweep.
+
+Ray's client ends its own process when the cluster it talks to is gone for good. So it runs in a process of its
+own, which tells of every job that ended; when it goes silent, another one sends what is left to the cluster again.
+"""
 
 from __future__ import annotations
 
+import multiprocessing
+import socket
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +22,18 @@ from biaslab.sweep import job_lost
 
 #: How long a head that went away is waited for before its jobs are given up.
 RECONNECT_S = 60.0
+LOOK_S = 5.0  # between two looks whether the cluster is there
+LET_GO_S = 20.0
+EVERY_JOB = -1
 
 
 class RayLauncher(Launcher):  # type: ignore[misc]  # Hydra ships no types
     """Runs every job as one Ray task, here or on a cluster, and waits for all of them, however they end."""
 
     def __init__(self, address: str | None, num_cpus: float, num_gpus: float, max_retries: int, init: Any) -> None:
-        self.address, self.max_retries, self.init = address, max_retries, dict(init)
-        self.share = {"num_cpus": num_cpus, "num_gpus": num_gpus}
+        share = {"num_cpus": num_cpus, "num_gpus": num_gpus, "max_retries": max_retries}
+        self.client = _Client(address, dict(init), share)
+        self.max_retries = max_retries
         self.config: Any = None
         self.hydra_context: Any = None
         self.task_function: Any = None
@@ -32,52 +44,85 @@ class RayLauncher(Launcher):  # type: ignore[misc]  # Hydra ships no types
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[Any]:
         """Run all jobs; lost ones are reported to the sweep, not raised."""
-        import ray
-
         Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
-        left, tries = works(self, job_overrides, initial_job_idx), 0
-        while left:
-            try:
-                self._connect()
-                left = self._run(left, tries)
-            finally:
-                ray.shutdown()
-            tries += 1
+        left = {work.number: work for work in works(self, job_overrides, initial_job_idx)}
+        for _ in range(self.max_retries + 1):
+            self._attempt(left)
+            if not left:
+                break
+        for number in left:
+            job_lost(number, "the Ray cluster it ran on is gone")
         return [done() for _ in job_overrides]
 
-    def _run(self, left: list[Work], tries: int) -> list[Work]:
-        """Run jobs; those to start again, because the cluster they ran on is gone."""
-        import ray
+    def _attempt(self, left: dict[int, Work]) -> None:
+        """Run jobs on the cluster; those that ended, well or not, are taken out of `left`."""
+        from ray import cloudpickle
 
-        task = ray.remote(max_retries=self.max_retries, **self.share)(_task)
-        waiting = {task.remote(work): work for work in left}
-        again: list[Work] = []
-        while waiting:
-            ready, _ = ray.wait(list(waiting), num_returns=1, timeout=5)
-            for reference in ready:
-                work = waiting.pop(reference)
-                try:
-                    ray.get(reference)
-                except ray.exceptions.RayError as error:
-                    if self._gone() and tries < self.max_retries:
-                        return [*again, work, *waiting.values()]
-                    job_lost(work.number, f"its Ray worker is lost ({type(error).__name__})\n{error}")
-            if not ready and self._gone():
-                if tries >= self.max_retries:
-                    for work in waiting.values():
-                        job_lost(work.number, "the Ray cluster it ran on is gone")
-                    return []
-                return list(waiting.values())
-        return again
+        context = multiprocessing.get_context("spawn")
+        told, tell = context.Pipe(duplex=False)
+        batch = [(number, cloudpickle.dumps(work)) for number, work in left.items()]
+        process = context.Process(target=self.client, args=(batch, tell), daemon=True)
+        process.start()
+        tell.close()
+        try:
+            while True:
+                number, trouble = told.recv()
+                for ended in list(left) if number == EVERY_JOB else [number]:
+                    del left[ended]
+                    if trouble:
+                        job_lost(ended, trouble)
+        except EOFError:  # it has told everything, or its cluster is gone
+            pass
+        finally:
+            _end(process)
 
-    def _gone(self) -> bool:
-        """Whether the cluster answers no more."""
+
+def _end(process: Any) -> None:
+    """Wait for the client to let go of its cluster; one that cannot is ended."""
+    for end in (process.terminate, process.kill):
+        process.join(LET_GO_S)
+        if not process.is_alive():
+            return
+        end()
+    process.join()
+
+
+@dataclass
+class _Client:
+    """The process that talks to Ray. Tells (number of a job that ended, "" or why it is lost)."""
+
+    address: str | None
+    init: dict[str, Any]
+    share: dict[str, float]
+
+    def __call__(self, batch: list[tuple[int, bytes]], tell: Connection) -> None:
+        """Connect and run all jobs; ends early, with the other jobs untold, where the cluster is gone."""
         import ray
 
         try:
-            return not any(node["Alive"] for node in ray.nodes())
-        except Exception:  # ray raises many kinds when its head is gone
-            return True
+            self._connect()
+            self._run(batch, tell)
+        except KeyboardInterrupt:  # the launching process says so
+            pass
+        except Exception as error:  # ray raises many kinds: a wrong address, a refused option, no room
+            tell.send((EVERY_JOB, f"Ray cannot be had at {self.address or 'this machine'}: {error}"))
+        finally:
+            ray.shutdown()
+
+    def _run(self, batch: list[tuple[int, bytes]], tell: Connection) -> None:
+        import ray
+
+        task = ray.remote(**self.share)(_task)
+        waiting = {task.remote(pickled): number for number, pickled in batch}
+        while waiting:
+            ready, _ = ray.wait(list(waiting), num_returns=1, timeout=LOOK_S)
+            if not ready and _gone():
+                return
+            for reference in ready:
+                trouble = _trouble(reference)
+                if trouble and _gone():
+                    return
+                tell.send((waiting.pop(reference), trouble))
 
     def _connect(self) -> None:
         import ray
@@ -96,5 +141,35 @@ class RayLauncher(Launcher):  # type: ignore[misc]  # Hydra ships no types
                 time.sleep(2)
 
 
-def _task(work: Work) -> None:
-    work()
+def _trouble(reference: Any) -> str:
+    """Why a task left no result, or ""."""
+    import ray
+
+    try:
+        ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        return f"its Ray worker raised ({error.cause})\n{error}"
+    except ray.exceptions.RayError as error:
+        return f"its Ray worker is lost ({type(error).__name__})\n{error}"
+    return ""
+
+
+def _gone() -> bool:
+    """Whether the cluster answers no more, or is another one at the same address."""
+    import ray
+
+    context = ray.get_runtime_context()
+    host, _, port = context.gcs_address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=LOOK_S):
+            pass
+        mine = context.get_node_id()
+        return not any(node["Alive"] and node["NodeID"] == mine for node in ray.nodes())
+    except Exception:  # ray raises many kinds when its head is gone
+        return True
+
+
+def _task(pickled: bytes) -> None:
+    from ray import cloudpickle
+
+    cloudpickle.loads(pickled)()

@@ -9,6 +9,7 @@ checkpoint) and finds in the store what it had finished, chunks of a long cell a
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import time
 from collections.abc import Iterable, Sequence
@@ -32,6 +33,10 @@ SHARED = ("timeout_min", "nodes", "tasks_per_node", "cpus_per_task", "gpus_per_n
           "stderr_to_stdout")  # fmt: skip
 
 
+class Ended(BaseException):
+    """submitit gives a job up: passes the boundary of the cell that runs, so that the next one does not begin."""
+
+
 class Requeued:
     """A job as submitit pickles it; queued again, it is the same job."""
 
@@ -39,8 +44,25 @@ class Requeued:
         self.work = work
 
     def __call__(self) -> None:
-        """Run the job."""
-        self.work()
+        """Run the job; what submitit raises at a time limit ends it, and no cell takes it for its own failure."""
+        from submitit.core.job_environment import JobEnvironment
+
+        number = JobEnvironment._usr_sig()
+        inner = signal.getsignal(number)
+
+        def told(*words: Any) -> None:
+            assert callable(inner)
+            try:
+                inner(*words)
+            except Exception as error:
+                raise Ended from error
+
+        if callable(inner):
+            signal.signal(number, told)
+        try:
+            self.work()
+        except Ended as ended:
+            raise ended.__cause__ or ended from None
 
     def checkpoint(self) -> Any:
         """What submitit queues again at a time limit or pre-emption: the store holds what was finished."""

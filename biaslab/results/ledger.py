@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -29,6 +30,19 @@ def read_ledger(folder: Path) -> dict[str, Any]:
     for cell in cells:
         _check_cell(cell, path)
     return ledger
+
+
+def benchmark_words(entry: Mapping[str, Any]) -> str:
+    """Benchmark of a ledger's cell, with decoding and seed where they are not the default."""
+    decoding, seed = entry.get("decoding"), entry.get("seed")
+    beside = [decoding] if decoding not in ("greedy", None) else []
+    beside += [f"seed={seed}"] if seed else []
+    return " ".join(map(str, [entry["benchmark"], *beside]))
+
+
+def entry_words(entry: Mapping[str, Any]) -> str:
+    """A ledger's cell by its name."""
+    return f"{entry['model']} {entry['accel']} {benchmark_words(entry)}"
 
 
 def _check_cell(cell: Any, path: Path) -> None:

@@ -83,7 +83,9 @@ def test_a_misspelt_key_in_an_experiment_file_is_named(tmp_path: Path) -> None:
 
 
 def test_verbs_refuse_what_they_do_not_know(tmp_path: Path) -> None:
-    assert biaslab(tmp_path, "status").err == ("biaslab: status: no sweep below outputs/sweeps; name a sweep folder\n")
+    assert biaslab(tmp_path, "status").err == (
+        "biaslab: status: no sweep in outputs; name an outputs folder, or one sweep's (outputs/sweeps/<id>)\n"
+    )
     assert biaslab(tmp_path, "status", "nowhere").code == 2
     assert biaslab(tmp_path, "list", "x").code == 2
 

@@ -147,6 +147,21 @@ def test_status_shows_the_newest_sweep(swept: tuple[Path, str]) -> None:
     assert "12 cells: 12 complete" in ended.out
 
 
+def test_a_moved_outputs_folder_has_its_status_and_its_retry(swept: tuple[Path, str], tmp_path: Path) -> None:
+    moved = tmp_path / "a big disk" / "out"
+    shutil.copytree(swept[0] / "outputs", moved)
+    assert "12 cells: 12 complete" in biaslab(tmp_path, "status", str(moved)).out
+    lost = next((moved / "results" / "planted").rglob("cell.json")).parent
+    shutil.rmtree(lost)
+    ended = biaslab(tmp_path, "status", str(moved / "sweeps"))
+    assert (ended.code, ended.out.splitlines()[-1]) == (3, "12 cells: 1 missing, 11 complete")
+    ended = biaslab(tmp_path, "retry", str(moved))
+    assert ended.code == 0, ended
+    assert ended.out.count("] + ") == 1
+    assert (lost / "cell.json").is_file()
+    assert [path.name for path in tmp_path.iterdir()] == ["a big disk"]
+
+
 def test_force_adds_an_attempt_and_keeps_the_old(swept: tuple[Path, str], tmp_path: Path) -> None:
     shutil.copytree(swept[0] / "outputs", tmp_path / "outputs")
     ended = biaslab(tmp_path, "accel=hqq4", *SMALL, "force=true", "analysis=skip")

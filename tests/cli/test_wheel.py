@@ -17,12 +17,26 @@ from tests.cli.run import ROOT
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 
+def build(folder: Path) -> Path:
+    """The wheel of this checkout, built into a folder."""
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(folder), str(ROOT)]
+    subprocess.run(command, check=True, capture_output=True, text=True)
+    return next(folder.glob("*.whl"))
+
+
+def install(wheel: Path, folder: Path) -> Path:
+    """Python of a new environment in `folder` that holds the wheel alone; dependencies are borrowed from this one."""
+    venv.create(folder, with_pip=False, symlinks=True)
+    site = next((folder / "lib").glob("python*/site-packages"))
+    zipfile.ZipFile(wheel).extractall(site)
+    borrowed = [path for path in sys.path if path.endswith("site-packages")]
+    (site / "zz_borrowed.pth").write_text("\n".join(borrowed) + "\n")
+    return folder / "bin" / "python"
+
+
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(out), str(ROOT)]
-    subprocess.run(command, check=True, capture_output=True, text=True)
-    return next(out.glob("*.whl"))
+    return build(tmp_path_factory.mktemp("dist"))
 
 
 def test_the_wheel_carries_conf_weights_and_text(built: Path) -> None:
@@ -39,22 +53,15 @@ def test_the_wheel_carries_conf_weights_and_text(built: Path) -> None:
 
 
 def test_the_installed_wheel_runs_from_any_folder(built: Path, tmp_path: Path) -> None:
-    folder = tmp_path / "env"
-    venv.create(folder, with_pip=False, symlinks=True)
-    # The wheel alone in a new environment; its dependencies are borrowed from this one.
-    site = next((folder / "lib").glob("python*/site-packages"))
-    zipfile.ZipFile(built).extractall(site)
-    borrowed = next(Path(p) for p in sys.path if p.endswith("site-packages"))
-    (site / "zz_borrowed.pth").write_text(f"{borrowed}\n")
+    python = install(built, tmp_path / "env")
     work = tmp_path / "elsewhere"
     work.mkdir()
     env = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"CI": "1", "OMP_NUM_THREADS": "1"}
-    python = folder / "bin" / "python"
     where = subprocess.run(
         [python, "-c", "import biaslab, biaslab.config as c; print(biaslab.__file__); print(c.conf_dir())"],
         cwd=work, env=env, capture_output=True, text=True, check=True,
     ).stdout.split()  # fmt: skip
-    assert all(str(site) in path for path in where)
+    assert all(str(tmp_path / "env") in path for path in where)
     done = subprocess.run(
         [python, "-m", "biaslab", "benchmark=planted", "limit=24"], cwd=work, env=env, capture_output=True, text=True
     )

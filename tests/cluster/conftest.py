@@ -6,11 +6,17 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 from tests.cluster.slurm import Slurm, lacking
+
+if os.environ.get("BIASLAB_REQUIRE_CLUSTER"):  # where these tests must run, a lacking program is an error
+    ABSENT = [*lacking(), *(name for name in ("submitit", "ray", "joblib") if find_spec(name) is None)]
+    if ABSENT or os.geteuid() != 0:
+        raise RuntimeError(f"the cluster tests need {', '.join(ABSENT) or 'root'}: tests/cluster/install.sh, as root")
 
 
 @pytest.fixture(scope="session")

@@ -30,21 +30,25 @@ if os.environ.get("MARKS"):
             time.sleep(float(os.environ["PAUSE"]))
         return inner(spec, *args, **kwargs)
     cell.compute = compute
+if os.environ.get("RECONNECT_S"):
+    from biaslab.launchers import ray
+    ray.RECONNECT_S = float(os.environ["RECONNECT_S"])
 """
 Sweep = subprocess.Popen[str]
 LINE = ("-m", "model=tiny_llama", "accel=hqq4,hqq8", "benchmark=planted", "limit=24", "analysis=skip", "tracker=none")
 
 
 def start(
-    folder: Path, *words: str, slow: str = "-", pause: float = 0.0, always: bool = False
+    folder: Path, *words: str, slow: str = "-", pause: float = 0.0, always: bool = False, reconnect: str = ""
 ) -> subprocess.Popen[str]:
     hook, marks = folder / "hook", folder / "marks"
     hook.mkdir(exist_ok=True)
     marks.mkdir(exist_ok=True)
     (hook / "sitecustomize.py").write_text(HOOK)
     env = environment(
-        MARKS=str(marks), SLOW_ACCEL=slow, PAUSE=str(pause), ALWAYS=str(int(always)), RAY_AUTH_MODE="disabled"
-    )
+        MARKS=str(marks), SLOW_ACCEL=slow, PAUSE=str(pause), ALWAYS=str(int(always)), RAY_AUTH_MODE="disabled",
+        RECONNECT_S=reconnect,
+    )  # fmt: skip
     env["PYTHONPATH"] = f"{hook}:{env['PYTHONPATH']}"
     return subprocess.Popen(
         [sys.executable, "-m", "biaslab", *LINE, *words], cwd=folder, env=env, text=True, stdout=subprocess.PIPE,
@@ -107,13 +111,16 @@ def test_a_restarted_head_is_found_again(tmp_path: Path) -> None:
         options = ("--num-cpus=2", "--include-dashboard=false", "--block", f"--temp-dir=/tmp/ray-{os.getpid()}")
         command = [str(ray), "start", "--head", f"--port={port}", *options]
         return subprocess.Popen(
-            command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-        )
+            command, env=env, cwd=elsewhere, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )  # fmt: skip
 
     def end(running: subprocess.Popen[bytes]) -> None:
         os.killpg(running.pid, signal.SIGTERM)
         running.wait(60)
 
+    elsewhere = tmp_path / "elsewhere"  # the cluster's workers do not start where the line is typed
+    elsewhere.mkdir()
     (tmp_path / "hook").mkdir()
     (tmp_path / "hook" / "sitecustomize.py").write_text(HOOK)
     first = head()
@@ -127,6 +134,15 @@ def test_a_restarted_head_is_found_again(tmp_path: Path) -> None:
         end(first)
     assert process.returncode == 0, out + err
     assert complete(tmp_path) == {"none", "hqq4", "hqq8"}
+    assert list(elsewhere.iterdir()) == []
+
+
+def test_a_cluster_that_is_not_there_is_said_and_costs_only_its_cells(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="needs the extra ray: tests/cluster/install.sh")
+    process = start(tmp_path, "hydra/launcher=ray", "hydra.launcher.address=127.0.0.1:1", reconnect="1")
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 3, out + err
+    assert "hqq8 planted: failed job 1: Ray cannot be had at 127.0.0.1:1" in err
 
 
 JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")

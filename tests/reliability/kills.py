@@ -2,13 +2,13 @@
 
     python -m tests.reliability.kills 300 docs/reliability.md [SECONDS AT MOST]
 
-A line is run to its end once, untouched: its cells are the truth. Then the same line is started again and
-again in another folder and killed, half of the time at a uniformly random moment, half of the time at a
-random moment within a phase drawn at random, until it ends by itself; then a new folder is begun. After
-every kill, all that was complete before must be there byte for byte, every complete cell must hold exactly
-the true answers, every failure on record must be whole, a downloaded file must be whole or absent, and a cell
-that was complete must not have been computed again. After every other kill, what the cache of accelerated weights
-then holds is damaged in one of four ways: the line must go on to the true answers all the same.
+A line is run to its end, untouched: its cells are the truth. Then the same line is started again and again in
+another folder and killed, half of the time at a uniformly random moment, half of the time at a random moment
+within a phase drawn at random, until it ends by itself; then a new folder is begun, with or without the analysis
+at the line's end. After every kill, all that was complete before must be there byte for byte, every complete cell
+must hold exactly the true answers, every failure on record must be whole, a downloaded file must be whole or
+absent, and a cell that was complete must not have been computed again. After every other kill, what the cache of
+accelerated weights then holds is damaged in one of four ways: the line must go on to the true answers all the same.
 """
 
 from __future__ import annotations
@@ -35,9 +35,13 @@ from tests.cli.run import ROOT, environment
 from tests.reliability.victim import PAYLOAD, PHASES
 
 LINE = (
-    "-m", "model=tiny_llama", "accel=hqq4,wanda50", "benchmark=[planted_answers,planted,planted_choices]", "limit=140",
-    "engine.max_batch=16", "tracker=none", "analysis.n_resamples=99",
+    "-m", "model=tiny_llama", "accel=wanda50", "benchmark=[planted_answers,planted,planted_choices]", "limit=140",
+    "engine.max_batch=16", "tracker=none", "analysis.n_resamples=99", "efficiency.speed=false",
+    "accel.wanda50.calibration.samples=16",
 )  # fmt: skip
+ANALYSED = 3  # one round in so many ends with the analysis, the longest part of the line
+#: What a line with nothing left to compute does no more.
+COMPUTING = frozenset(("calibration", "cache write", "chunk write", "record write"))
 FAILED = 3  # the line's exit code: planted_choices is made to fail in every arm, so that failures are written
 DROPPED = "dropped from the cache of weights"
 START, END = "<!-- kills: written by tests/reliability/kills.py -->", "<!-- end of kills -->"
@@ -74,7 +78,8 @@ class Killer:
         )  # fmt: skip
         assert self._read() == "ready"
         self.truth: dict[str, pd.DataFrame] = {}
-        self.duration_s = 0.0
+        self.analysed = True
+        self.durations: dict[bool, float] = {}
 
     def close(self) -> None:
         """End the server."""
@@ -85,22 +90,23 @@ class Killer:
         self.server.stdout.close()
 
     def learn(self) -> None:
-        """Run the line once to its end: its answers are the truth, its time the span of random kills."""
-        for name in ("warmed", "truth"):  # the first one has the server import what is needed
-            folder = self._new(name)
+        """Run the line to its end: its answers are the truth, its time the span of random kills."""
+        for name, self.analysed in (("warmed", True), ("short", False), ("truth", True)):  # the first one has
+            folder = self._new(name)  # the server import what is needed
             start = time.monotonic()
             self._start(folder)
             code = int(self._read())
-            self.duration_s = time.monotonic() - start
-        assert code == FAILED, (folder / "log").read_text()
+            self.durations[self.analysed] = time.monotonic() - start
+            assert code == FAILED, (folder / "log").read_text()
         self.truth = {path: pd.read_parquet(f / "records.parquet") for path, f in complete(folder).items()}
-        assert len(self.truth) == 6
+        assert len(self.truth) == 4
 
     def rounds(self, n_kills: int, end: float) -> None:
         """Kill until `n_kills` have landed, or until `end` on the monotonic clock."""
         while sum(self.tally.kills.values()) < n_kills and time.monotonic() < end:
             folder = self._new(f"round{self.tally.finished}")
             self.events.write_text("")
+            self.analysed = self.tally.finished % ANALYSED == 0
             while self._round(folder):
                 if sum(self.tally.kills.values()) >= n_kills or time.monotonic() >= end:
                     break
@@ -113,7 +119,7 @@ class Killer:
         before = contents(folder)
         n_events = len(self.events.read_text().splitlines())
         child = self._start(folder)
-        phase = self._wait_for_instant(child)
+        phase = self._wait_for_instant(child, self._phases(len(complete(folder)) == len(self.truth)))
         try:
             os.kill(child, signal.SIGKILL)
         except ProcessLookupError:
@@ -134,7 +140,7 @@ class Killer:
         self._start(folder)
         code = int(self._read())
         self._check(folder, before, n_events)
-        if code != FAILED or time.monotonic() - start > 10 * self.duration_s + 30:
+        if code != FAILED or time.monotonic() - start > 10 * self.durations[self.analysed] + 30:
             self.tally.stuck += 1
             print((folder / "log").read_text()[-2000:], file=sys.stderr)
         if set(complete(folder)) != set(self.truth):
@@ -142,7 +148,8 @@ class Killer:
         self.tally.resumed_chunks += sum(
             "earlier_s" in json.loads((cell / "cell.json").read_text())["timings"] for cell in complete(folder).values()
         )
-        self.tally.damage_seen += (folder / "log").read_text().count(DROPPED)
+        logs = (folder / "outputs" / "sweeps").rglob("*.log")
+        self.tally.damage_seen += sum(path.read_text().count(DROPPED) for path in logs)
         for leftover in (
             *(folder / "outputs/results/.tmp").iterdir(),
             *(folder / "outputs/results").glob(".chunks/*"),
@@ -167,12 +174,18 @@ class Killer:
             same = found.equals(self.truth[path]) and json.loads((cell / "cell.json").read_text())["attempt"] == 1
             self.tally.changed += not same
 
-    def _wait_for_instant(self, child: int) -> int:
+    def _phases(self, all_complete: bool) -> list[int]:
+        """Phases that a line can still come to."""
+        skipped = (COMPUTING if all_complete else frozenset()) | (frozenset() if self.analysed else {"analysis"})
+        return [number for number, phase in enumerate(PHASES) if number and phase not in skipped]
+
+    def _wait_for_instant(self, child: int, phases: list[int]) -> int:
         """Sleep until the moment of the kill; the phase it falls into."""
-        wanted = self.rng.choice([*range(1, len(PHASES))]) if self.rng.random() < 0.5 else None
-        end = time.monotonic() + self.rng.uniform(0.0, self.duration_s)
+        wanted = self.rng.choice(phases) if self.rng.random() < 0.5 else None
+        duration_s = self.durations[self.analysed]
+        end = time.monotonic() + self.rng.uniform(0.0, duration_s)
         if wanted is not None:
-            end = time.monotonic() + 2 * self.duration_s
+            end = time.monotonic() + 2 * duration_s
             while self.mark[0] != wanted and time.monotonic() < end and Path(f"/proc/{child}").exists():
                 time.sleep(0.0002)
             end = time.monotonic() + self.rng.choice((0.0, 0.001, 0.003, 0.01, 0.05)) * self.rng.random()
@@ -182,7 +195,8 @@ class Killer:
 
     def _start(self, folder: Path) -> int:
         self.mark[0] = 0
-        asked = {"folder": str(folder), "line": LINE, "mark": str(self.mark_path), "events": str(self.events)}
+        line = LINE if self.analysed else (*LINE, "analysis=skip")
+        asked = {"folder": str(folder), "line": line, "mark": str(self.mark_path), "events": str(self.events)}
         assert self.server.stdin is not None
         self.server.stdin.write(json.dumps(asked) + "\n")
         self.server.stdin.flush()
@@ -247,7 +261,7 @@ def table(tally: Tally, seconds: float) -> str:
         f"The line was killed until it ended {tally.finished} times over; {tally.cells_checked} looks at a complete "
         f"cell; {tally.resumed_chunks} cells were finished from chunks of a killed process. "
         f"{tally.cache_damaged} times an entry of the cache of weights was damaged after a kill; {tally.damage_seen} "
-        f"were needed, and said to be dropped. {seconds:.0f} s.",
+        f"times a damaged one was met, dropped and made again. {seconds:.0f} s.",
     ]
     return "\n".join(lines)
 

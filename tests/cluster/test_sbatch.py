@@ -1,0 +1,73 @@
+"""What reaches sbatch, and how the queue's and the accounting's answers are read: on stand-ins for the commands."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests.cli.run import biaslab
+
+pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
+pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs tests/cluster/install.sh")
+from biaslab.launchers.slurm import _states  # noqa: E402  # needs the plug-in
+
+
+def commands(folder: Path, **scripts: str) -> str:
+    """A PATH on which the commands are shell scripts of these words."""
+    folder.mkdir()
+    for name, script in scripts.items():
+        (folder / name).write_text(f"#!/bin/sh\n{script}\n")
+        (folder / name).chmod(0o755)
+    return f"{folder}:{os.environ['PATH']}"
+
+
+def test_partition_account_gpus_array_and_limits_reach_sbatch(tmp_path: Path) -> None:
+    path = commands(
+        tmp_path / "bin", srun="exit 1", sbatch=f"cp $1 {tmp_path}/submitted; echo Submitted batch job 77",
+        squeue="exit 0", sacct="exit 1",
+    )  # fmt: skip
+    words = {
+        "partition": "long", "account": "me", "qos": "high", "constraint": "a100", "gpus_per_node": "2",
+        "cpus_per_task": "6", "mem_gb": "48", "timeout_min": "90", "signal_delay_s": "45", "array_parallelism": "1",
+        "poll_s": "0.2", "comment": "bias", "exclude": "n7", "additional_parameters.mail_type": "FAIL",
+    }  # fmt: skip
+    line = [f"{'+' * ('.' in name)}hydra.launcher.{name}={value}" for name, value in words.items()]
+    ended = biaslab(
+        tmp_path, "-m", "hydra/launcher=slurm", *line, "accel=hqq4,hqq8", "benchmark=planted", "limit=4",
+        "tracker=none", "analysis=skip", env={"PATH": path},
+    )  # fmt: skip
+    assert ended.code == 3, ended  # no such job is known to the queue: its cells are failures on record
+    assert "hqq8 planted: failed job 1: Slurm job 77_1 is lost: it is no longer known to the queue" in ended.err
+    asked = {text.removeprefix("#SBATCH ") for text in (tmp_path / "submitted").read_text().splitlines()}
+    assert asked >= {
+        "--partition=long", "--account=me", "--qos=high", "--constraint=a100", "--gpus-per-node=2",
+        "--cpus-per-task=6", "--mem=48GB", "--time=90", "--signal=USR2@45", "--array=0-1%1", "--comment=bias",
+        "--exclude=n7", "--mail-type=FAIL", "--job-name=biaslab", "--open-mode=append",
+    }  # fmt: skip
+    assert not any("hydra" in text or "poll" in text for text in asked if text.startswith("--"))
+
+
+@dataclass(frozen=True)
+class Job:
+    job_id: str
+
+
+@pytest.mark.parametrize(
+    ("squeue", "sacct", "expected"),
+    [
+        ('echo "7_0|RUNNING"; echo "7_1|NODE_FAIL"', "echo never asked; exit 1", ["RUNNING", "NODE_FAIL"]),
+        ('echo "7_0|RUNNING"', 'echo "7_1|CANCELLED by 0"', ["RUNNING", "CANCELLED"]),  # forgotten by the queue
+        ('echo "7_0|RUNNING"', 'echo "Slurm accounting storage is disabled" >&2; exit 1', ["RUNNING", "GONE"]),
+        ('echo "slurm_load_jobs error: Invalid job id" >&2; exit 1', "exit 1", ["GONE", "GONE"]),
+        ('echo "7_0|RUNNING"; echo "7_1|COMPLETED"', 'echo "7_1|FAILED"', ["RUNNING", "COMPLETED"]),
+    ],
+)
+def test_states_come_from_the_queue_and_of_forgotten_jobs_from_the_accounting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, squeue: str, sacct: str, expected: list[str]
+) -> None:
+    monkeypatch.setenv("PATH", commands(tmp_path / "bin", squeue=squeue, sacct=sacct))
+    jobs = [Job("7_0"), Job("7_1")]
+    assert [_states(jobs)[job] for job in jobs] == expected

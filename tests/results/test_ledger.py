@@ -1,0 +1,43 @@
+"""Names of a ledger's cells: cells that differ in seed or decoding alone can be told apart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from biaslab.errors import ConfigError
+from biaslab.results.ledger import benchmark_words, entry_words
+from biaslab.status import sweep_folder
+
+ENTRY = {"model": "m", "accel": "hqq4", "benchmark": "bbq", "decoding": "greedy", "seed": 0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "bbq"),
+        ({"seed": 3}, "bbq seed=3"),
+        ({"decoding": "sampled"}, "bbq sampled"),
+        ({"decoding": "sampled", "seed": 1}, "bbq sampled seed=1"),
+    ],
+)
+def test_what_is_not_the_default_is_named(changes: dict[str, object], words: str) -> None:
+    assert benchmark_words({**ENTRY, **changes}) == words
+    assert entry_words({**ENTRY, **changes}) == f"m hqq4 {words}"
+
+
+def test_a_ledger_of_before_names_its_cells_too() -> None:
+    assert entry_words({"model": "m", "accel": "none", "benchmark": "bbq"}) == "m none bbq"
+
+
+def test_a_sweep_is_found_by_its_folder_by_all_sweeps_and_by_the_outputs_folder(tmp_path: Path) -> None:
+    for name in ("old", "new"):
+        (tmp_path / "sweeps" / name).mkdir(parents=True)
+        (tmp_path / "sweeps" / name / "sweep.json").write_text("{}")
+    newest = tmp_path / "sweeps" / "new"
+    assert sweep_folder("status", [str(tmp_path)]) == newest
+    assert sweep_folder("status", [str(tmp_path / "sweeps")]) == newest
+    assert sweep_folder("status", [str(tmp_path / "sweeps" / "old")]) == tmp_path / "sweeps" / "old"
+    with pytest.raises(ConfigError, match=r"retry .*: no sweep in .*; name an outputs folder"):
+        sweep_folder("retry", [str(newest)[:-1]])
