@@ -179,6 +179,13 @@ def sync(argv: Sequence[str]) -> int:
     return run(argv)
 
 
+def dashboard(argv: Sequence[str]) -> int:
+    """Make or update the project's W&B workspace and report."""
+    from biaslab.tracking.dashboard import dashboard as run
+
+    return run(argv)
+
+
 def cache(argv: Sequence[str]) -> int:
     """List the cache of accelerated weights, or drop the longest unused of it."""
     from biaslab.weights import main as run
@@ -215,6 +222,7 @@ VERBS: dict[str, Callable[[Sequence[str]], int]] = {
     "data": data,
     "track": track,
     "sync": sync,
+    "dashboard": dashboard,
     "doctor": doctor,
     "sparseml": sparseml,
     "cache": cache,

@@ -7,9 +7,11 @@ from pathlib import Path
 from typing import Any
 
 #: The table that the dashboard's charts are drawn from: one row for every accelerated cell of an analysis.
-DASHBOARD = ("sweep", "model", "accel", "benchmark", "unit", "verdict", "shift", "ci_low", "ci_high", "p_adjusted",
-             "margin", "memory_ratio", "peak_ratio", "decode_ratio", "perplexity_ratio", "reason")  # fmt: skip
+DASHBOARD = ("sweep", "model", "accel", "benchmark", "unit", "panel", "verdict", "label", "shift", "ci_low", "ci_high",
+             "p_adjusted", "margin", "memory_ratio", "peak_ratio", "decode_ratio", "perplexity_ratio",
+             "reason")  # fmt: skip
 WORDS = ("model", "accel", "benchmark", "decoding", "pool", "verdict", "title", "unit", "state", "reason")
+SIGNS = {"changed": "≠", "unchanged": "=", "exactly unchanged": "=", "inconclusive": "?", "inert": "∅", "placebo": "○"}
 OF_COST = ("memory_ratio", "peak_ratio", "decode_ratio", "perplexity_ratio")
 
 
@@ -60,11 +62,17 @@ def dashboard_rows(folder: Path, sweep: str) -> list[dict[str, Any]]:
         known = {"sweep": sweep, "benchmark": _benchmark(title, row), "unit": unit, "shift": row["value"]}
         known |= {name: row[name] for name in ("model", "accel", "ci_low", "ci_high", "p_adjusted", "margin", "reason")}
         known["verdict"] = row["verdict"] or "no verdict"
+        known["label"] = (
+            f"{SIGNS.get(known['verdict'], '')} {row['value']:+.3g}".strip() if row["value"] is not None else ""
+        )
         rows.append(known | {name: measured.get(name) for name in OF_COST})
     for row in _rows(folder, "missing"):
         title, unit = titles.get(row["benchmark"], (row["benchmark"], ""))
         known = {"sweep": sweep, "benchmark": _benchmark(title, row), "unit": unit, "verdict": row["state"]}
+        known["label"] = f"! {row['state']}"
         rows.append(known | {name: row[name] for name in ("model", "accel", "reason")})
+    for row in rows:
+        row["panel"] = f"{row['benchmark']} [{row['unit']}]" if row["unit"] else row["benchmark"]
     return rows
 
 

@@ -42,6 +42,7 @@ class Run:
     config: dict[str, Any] = field(default_factory=dict)
     summary: dict[str, Any] = field(default_factory=dict)
     history: dict[int, dict[str, Any]] = field(default_factory=dict)
+    seen: list[dict[str, Any]] = field(default_factory=list)  # every summary, the last one is `summary`
     used: list[str] = field(default_factory=list)  # names of artifacts, in the order of their use
     files: dict[str, bytes] = field(default_factory=dict)
     complete: bool = False
@@ -242,6 +243,9 @@ class Operations:
                 "description": view.description, "spec": json.dumps(view.spec), "updatedAt": None,
                 "createdAt": None, "project": project}  # fmt: skip
 
+    def ProjectInternalId(self, _asked: dict[str, Any]) -> dict[str, Any]:
+        return {"project": {"id": "p", "internalId": base64.b64encode(b"ProjectInternalId:1").decode()}}
+
     def UpsertView2(self, asked: dict[str, Any]) -> dict[str, Any]:
         new = not asked.get("id")
         key = asked.get("id") or base64.b64encode(f"View:{len(self.recorder.views)}".encode()).decode()
@@ -254,7 +258,7 @@ class Operations:
     upsertView = UpsertView2
 
     def CreateCustomChart(self, asked: dict[str, Any]) -> dict[str, Any]:
-        key = f"{asked['entity']}/{asked['name']}"
+        key = f"{asked['entity']}/{asked['chartName']}"
         if key in self.recorder.charts:
             raise ValueError(f"a chart {key} exists already")
         self.recorder.charts[key] = json.loads(asked["spec"])
@@ -318,6 +322,9 @@ class Handler(BaseHTTPRequestHandler):
             return self._send({"data": operation({**variables, **(variables.get("input") or {})})})
         except ValueError as error:
             return self._send({"errors": [{"message": str(error)}], "data": None})
+        except LookupError as error:  # asked for otherwise than the recorder knows; dropped, it would be asked again
+            self.recorder.unknown.append(f"{name}: {error!r} of {sorted(variables)}")
+            return self._send({"errors": [{"message": repr(error)}], "data": None}, 400)
 
     def _stream(self, run: Run, message: dict[str, Any]) -> None:
         for name, chunk in (message.get("files") or {}).items():
@@ -325,6 +332,7 @@ class Handler(BaseHTTPRequestHandler):
                 run.history |= {chunk["offset"] + i: json.loads(row) for i, row in enumerate(chunk["content"])}
             elif name == "wandb-summary.json":
                 run.summary = json.loads(chunk["content"][-1])
+                run.seen.append(run.summary)
         if message.get("complete"):
             run.complete, run.exit_code = True, message.get("exitcode")
 

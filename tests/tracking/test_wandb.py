@@ -5,20 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shutil
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
 from biaslab.tracking.base import TrackerConfig
 from biaslab.tracking.runs import flatten
 from biaslab.tracking.seconds import tracked_seconds
+from biaslab.tracking.tables import dashboard_rows
 from biaslab.tracking.wandb import WandbTracker
-from tests.cli.run import Ended, biaslab, environment
+from tests.cli.run import ROOT, Ended, biaslab, environment
 from tests.tracking.recorder import KEY, Artifact, Recorder, Run, serve
 
 SECRET = "hf_" + "s" * 34
@@ -206,6 +209,102 @@ def test_no_secret_is_written_or_sent(swept: tuple[Path, Ended, Recorder]) -> No
 def test_nothing_is_written_outside_outputs(swept: tuple[Path, Ended, Recorder]) -> None:
     folder, _, _ = swept
     assert [path.name for path in folder.iterdir()] == ["outputs"]
+
+
+BROKEN = """
+import os
+from dataclasses import dataclass
+from typing import ClassVar
+from biaslab.accel.base import Accelerator
+
+@dataclass
+class Broken(Accelerator):
+    family: ClassVar[str] = "broken"
+    kind: ClassVar[str] = "pruner"
+    summary: ClassVar[str] = "fails, and says what it should not"
+
+    def unsupported(self, model, device):
+        return None
+
+    def apply(self, model, name):
+        said = os.environ["HF_TOKEN"] + "\\nof " + os.environ["SOME_PASSWORD"]
+        raise RuntimeError("refused:\\n401 for token " + said)
+"""
+
+
+def test_a_failed_cell_is_a_failed_run_with_its_reason_and_no_secret(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(BROKEN)
+    secrets = {"HF_TOKEN": SECRET, "SOME_PASSWORD": "correct horse battery"}
+    line = ("accel=custom", "accel.custom.target=mine.Broken", "benchmark=planted", "limit=12", "tracker.timeout_s=60")
+    with serve() as server:
+        ended = biaslab(tmp_path, *line, env=server.env(**secrets, PYTHONPATH=f"{tmp_path}:{ROOT}"))
+    assert ended.code == 3, ended
+    assert server.unknown == []
+    assert re.search(r"^W&B: \d+ runs sent", ended.out, re.MULTILINE)
+    (run,) = [run for run in of_job(server, "cell") if "failed" in run.tags]
+    reason = "RuntimeError: refused: 401 for token *** of ***"
+    assert (run.exit_code, run.summary["state"], run.summary["error"]) == (1, "failed", reason)
+    assert value(run, "accel")["label"] == "broken"
+    (sweep,) = of_job(server, "sweep")
+    assert (sweep.summary["status"], sweep.summary["cells/complete"], sweep.summary["cells/failed"]) == ("failed", 1, 1)
+    assert sweep.summary["failures"] == f"tiny_llama broken planted: failed {reason}"
+    assert [row["progress/failed"] for row in sweep.history.values()][-1] == 1
+    said = repr(server.runs) + repr(server.artifacts)
+    written = [path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()]
+    for secret in (*secrets.values(), KEY):
+        assert secret not in said
+        assert not any(secret.encode() in data for data in written)
+
+
+@pytest.mark.slow
+def test_a_running_sweep_is_seen_to_run(tmp_path: Path) -> None:
+    line = ("-m", "model=tiny_llama,tiny_mistral,tiny_qwen", "accel=hqq4,wanda50,magnitude50", "limit=200")
+    with serve() as server:
+        ended = biaslab(tmp_path, *line, "tracker.progress_s=1", "tracker.timeout_s=100", env=server.env())
+    assert ended.code == 0, ended
+    (run,) = of_job(server, "sweep")
+    counts = [(seen["status"], seen["cells/complete"]) for seen in run.seen if "status" in seen]
+    assert counts[0][0] == "running"
+    assert counts[-1] == ("complete", 36)
+    assert [n for _, n in counts] == sorted(n for _, n in counts)
+    assert len(run.history) == 36
+
+
+@pytest.mark.slow
+def test_workers_of_a_launcher_give_the_same_runs(tmp_path: Path) -> None:
+    pytest.importorskip("joblib")
+    line = ("-m", "accel=hqq4,wanda50", "benchmark=planted", "limit=24", "tracker.timeout_s=100")
+    with serve() as server:
+        ended = biaslab(tmp_path, *line, "hydra/launcher=joblib", env=server.env())
+    assert ended.code == 0, ended
+    assert sorted(run.job_type for run in server.runs.values()) == ["analysis", *["arm"] * 3, *["cell"] * 3, "sweep"]
+    assert all(run.complete for run in server.runs.values())
+    assert len(of_job(server, "analysis")[0].used) == 3
+    (sweep,) = (tmp_path / "outputs" / "sweeps").iterdir()
+    names = set(server.runs)
+    with serve() as again:
+        assert biaslab(tmp_path, "track", str(sweep), env=again.env()).code == 0
+    assert set(again.runs) == names
+
+
+def test_the_dashboards_table_holds_the_reports_numbers(swept: tuple[Path, Ended, Recorder], tmp_path: Path) -> None:
+    (report,) = (swept[0] / "outputs" / "reports").iterdir()
+    shutil.copytree(report / "tables", tmp_path / "tables")
+    with (tmp_path / "tables" / "missing.csv").open("a") as handle:
+        handle.write("planted,greedy,nan,1e5,failed,out of memory\n")
+    rows = dashboard_rows(tmp_path, report.name)
+    shifts = pd.read_csv(report / "tables" / "shifts.csv")
+    cost = pd.read_csv(report / "tables" / "cost.csv")
+    assert len(rows) == len(shifts) + 1
+    for row, (_, shift), (_, price) in zip(rows, shifts.iterrows(), cost.iterrows(), strict=False):
+        assert (row["model"], row["accel"], row["verdict"]) == (shift["model"], shift["accel"], shift["verdict"])
+        assert (row["shift"], row["ci_low"], row["ci_high"]) == (shift["value"], shift["ci_low"], shift["ci_high"])
+        assert row["memory_ratio"] == price["memory_ratio"]
+        assert row["label"].endswith(f"{shift['value']:+.3g}")
+    gone = rows[-1]
+    assert (gone["model"], gone["accel"], gone["verdict"], gone["reason"]) == ("nan", "1e5", "failed", "out of memory")
+    assert gone.get("shift") is None
+    assert gone["benchmark"] == "Planted associations"
 
 
 def tracked(folder: Path, tmp_path: Path, *, online: bool, env: dict[str, str], **options: Any) -> tuple[str, float]:
