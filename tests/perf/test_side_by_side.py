@@ -11,13 +11,11 @@ import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.perf.side_by_side import folders, lines, race, works
-from tests.perf.side_by_side.race import Side
-from tests.perf.side_by_side.rows import ROUNDS, record
+from tests.perf.side_by_side.rows import ROUNDS, compared, record
 from tests.perf.side_by_side.works import Work
 
 pytestmark = [pytest.mark.perf, pytest.mark.timeout(1800)]
@@ -25,10 +23,7 @@ pytestmark = [pytest.mark.perf, pytest.mark.timeout(1800)]
 
 @dataclass(frozen=True)
 class Race:
-    """goal : times as fast as the peer, at least. floor : times the floor, at most; 0 for no goal, None: not measured.
-
-    closest : largest |difference| of log p of a whole text.
-    """
+    """goal : times as fast as the peer, at least. floor : times the floor, at most; 0: no goal, None: not measured."""
 
     name: str
     model: str
@@ -36,7 +31,6 @@ class Race:
     batch_size: int
     goal: float
     floor: float | None = None
-    closest: float = 1e-4
 
 
 def _pairs(n: int) -> Callable[[Path], Work]:
@@ -61,6 +55,7 @@ BY_THE_CLOCK = [
     Race("generation, 64 tokens, 128 prompts", "16M", lambda _: works.answers(128, 64), 32, 0),
 ]
 #: One text at a time is what the others are compared with; the placebo is the same arm in other batches.
+HALF_CLOSEST = 1.5  # nats of a whole text: what batches alone move in 16 bits
 ALONE, PLACEBO = {"way": "alone"}, {"way": "padded", "max_batch": 8}
 
 
@@ -83,23 +78,6 @@ def needs_peer() -> str:
     return peer
 
 
-def compared(race_: Race, ours: Side, theirs: Side, what: str) -> dict[str, Any]:
-    """A row of the page; AssertionError where the two did not answer the same."""
-    values = list(zip(ours.values, theirs.values, strict=True))
-    if isinstance(values[0][0], str):
-        difference: float = sum(a != b for a, b in values)
-        assert difference <= 0.01 * len(values)  # a tie of two tokens may fall either way
-    else:
-        difference = max(abs(a - b) for a, b in values)
-        assert difference < race_.closest
-    mine, other = getattr(ours, what), getattr(theirs, what)
-    return {
-        "work": race_.name, "parameters": race_.model, "ours_s": statistics.median(mine),
-        "theirs_s": statistics.median(other), "times": race.ratio(ours, theirs, what), "way": ours.way,
-        "ours_mib": ours.peak_mib, "theirs_mib": theirs.peak_mib, "difference": difference,
-    }  # fmt: skip
-
-
 @pytest.mark.parametrize("race_", RACES, ids=lambda r: r.name)
 def test_side_by_side(race_: Race, model: Callable[[str], Path], data_dir: Path) -> None:
     needs_peer()
@@ -107,7 +85,8 @@ def test_side_by_side(race_: Race, model: Callable[[str], Path], data_dir: Path)
     ours, theirs, more = race.race(
         model(race_.model), work, rounds=ROUNDS, batch_size=race_.batch_size, floor=has_floor, shares=True
     )
-    row = compared(race_, ours, theirs, "cpu") | {"table": "races", "goal": race_.goal, "shares": more.shares}
+    row = compared(race_.name, race_.model, ours, theirs, "cpu")
+    row |= {"table": "races", "goal": race_.goal, "shares": more.shares}
     if has_floor:
         row["over_floor"] = statistics.median(s / f["floor_s"] for s, f in zip(ours.cpu, more.floors, strict=True))
         row["gflop"], row["floor_goal"] = more.floors[0]["gflop"], race_.floor
@@ -123,19 +102,20 @@ def test_two_threads_by_the_clock(race_: Race, model: Callable[[str], Path], dat
     needs_peer()
     work = race_.work(data_dir)
     ours, theirs, _ = race.race(model(race_.model), work, rounds=ROUNDS, batch_size=race_.batch_size, threads=2)
-    record(compared(race_, ours, theirs, "wall") | {"table": "threads"})
+    record(compared(race_.name, race_.model, ours, theirs, "wall") | {"table": "threads"})
 
 
 @pytest.mark.parametrize(("dtype", "n"), [("bfloat16", 400), ("float16", 50)])
 def test_half_precision(dtype: str, n: int, model: Callable[[str], Path], data_dir: Path) -> None:
     """The peer with a softmax in float32; what batching moves is no more than what the placebo moves."""
     needs_peer()
-    race_ = Race(f"CrowS-Pairs, {n} pairs, {dtype}", "16M", _pairs(n), 32, 0, closest=1.5)
+    work = _pairs(n)(data_dir)
     ours, theirs, more = race.race(
-        model("16M"), race_.work(data_dir), rounds=ROUNDS, batch_size=32, dtype=dtype, others=(ALONE, PLACEBO)
+        model("16M"), work, rounds=ROUNDS, batch_size=32, dtype=dtype, others=(ALONE, PLACEBO)
     )
     alone, placebo = more.others
-    row = compared(race_, ours, theirs, "cpu") | {"table": "half"}
+    row = compared(f"CrowS-Pairs, {n} pairs, {dtype}", "16M", ours, theirs, "cpu", closest=HALF_CLOSEST)
+    row["table"] = "half"
     for name, values in (("packed", ours.values), ("placebo", placebo), ("peer", theirs.values)):
         away = [a - b for a, b in zip(values, alone, strict=True)]
         row[f"{name}_rms"] = statistics.fmean(x * x for x in away) ** 0.5
