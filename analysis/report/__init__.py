@@ -1,4 +1,4 @@
-"""Writers of a report: one page that opens offline, Markdown, JSON, a csv per table, figures for papers."""
+"""Writers of a report: one page that opens offline, Markdown, LaTeX, JSON, a csv per table, figures for papers."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from analysis.study import Study, to_json
 def write_all(study: Study, out: Path) -> dict[str, Path]:
     """Write the whole report into `out`, replacing an earlier one only when all of it is written.
 
-    Returns paths of "html", "md", "json", "tables" and "figures" below `out`.
+    Returns paths of "html", "md", "tex", "json", "tables" and "figures" below `out`.
     """
-    from analysis.report import html, markdown
+    from analysis.report import html, latex, markdown
     from analysis.report.tables import all_tables
 
     staging = out.with_name(f".{out.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}")
@@ -26,6 +26,7 @@ def write_all(study: Study, out: Path) -> dict[str, Path]:
         (staging / "report.md").write_text(markdown.render(study), encoding="utf-8")
         text = json.dumps(to_json(study), indent=1, ensure_ascii=False, allow_nan=False)
         (staging / "results.json").write_text(text + "\n", encoding="utf-8")
+        (staging / "tables.tex").write_text(latex.render(study), encoding="utf-8")
         for table in all_tables(study):
             (staging / "tables" / f"{table.name}.csv").write_text(table.to_csv(), encoding="utf-8", newline="")
         _write_figures(study, staging / "figures")
@@ -35,7 +36,8 @@ def write_all(study: Study, out: Path) -> dict[str, Path]:
         staging.rename(out)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    names = {"html": "report.html", "md": "report.md", "json": "results.json", "tables": "tables", "figures": "figures"}
+    names = {"html": "report.html", "md": "report.md", "tex": "tables.tex", "json": "results.json",
+             "tables": "tables", "figures": "figures"}  # fmt: skip
     return {key: out / name for key, name in names.items()}
 
 

@@ -63,7 +63,8 @@ def test_the_whole_report_is_written_and_replaces_an_earlier_one(study: Study, t
     paths = write_all(study, out)
     assert not (out / "old").exists()
     assert {key: path.relative_to(out).as_posix() for key, path in paths.items()} == {
-        "html": "report.html", "md": "report.md", "json": "results.json", "tables": "tables", "figures": "figures",
+        "html": "report.html", "md": "report.md", "tex": "tables.tex", "json": "results.json", "tables": "tables",
+        "figures": "figures",
     }  # fmt: skip
     assert all(path.exists() for path in paths.values())
     named = {figure.name for figure in all_figures(study)}
