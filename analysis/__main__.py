@@ -21,6 +21,8 @@ VERBS = {
     "gate": "may it ship?",
     "power": "how large must a study be?",
     "recommend": "which accelerator?",
+    "show": "any table of a report",
+    "diff": "which verdicts differ between two reports?",
     "paper": "the seed paper's tables",
 }
 OWN = ("results", "out")
@@ -31,6 +33,8 @@ Does acceleration change bias, and does that depend on the model? Reads results,
   python -m analysis gate candidate=ACCEL results=WHERE ...   may it ship? exit code 0 yes, 4 no, 5 cannot tell
   python -m analysis power results=WHERE effect=SIZE ...      how large must a study be, planned from a pilot
   python -m analysis recommend results=WHERE ...              accelerators that leave bias as it was, and their cost
+  python -m analysis show [TABLE] [report=FOLDER] ...         any table of a report, on the terminal
+  python -m analysis diff A B                                 which verdicts differ between two reports or sweeps
   python -m analysis paper [results=WHERE]                    the seed paper's printed figures, and yours beside them
   python -m analysis VERB --help                              what a verb takes
 
@@ -104,15 +108,14 @@ def run(results: Path, out: Path, settings: Settings, stream: TextIO, inputs: In
     """
     from analysis.analyse import analyse
     from analysis.report import write_all
-    from analysis.report.terminal import render
+    from analysis.report.terminal import coloured, columns, render
 
     study = analyse(results, settings, inputs)
     try:
         paths = write_all(study, Path(out))
     except OSError as error:
         raise AnalysisError(f"out={out}: the report cannot be written ({error.strerror or error})") from error
-    color = stream.isatty() and "NO_COLOR" not in os.environ
-    print(render(study, color=color), file=stream)
+    print(render(study, color=coloured(stream), width=columns(stream)), file=stream)
     print(f"Report: {paths['html']}", file=stream, flush=True)
     return study
 

@@ -62,3 +62,12 @@ def listing(names: Sequence[str], *, most: int = 6) -> str:
 def plural(n: int, word: str) -> str:
     """Such as "1 cell", "2 cells"."""
     return f"{n} {word}{'' if n == 1 else 's'}"
+
+
+def visible(text: str) -> str:
+    r"""Text from outside with what a terminal would obey written out.
+
+    >>> visible("a\x1b[2Jb\n\u202e")
+    'a\\x1b[2Jb\\n\\u202e'
+    """
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

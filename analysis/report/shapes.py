@@ -37,9 +37,10 @@ class Mark:
     def tip(self) -> str:
         """What hovering shows: a line each for whose it is, value with interval, n, and the rest."""
         lines = [who(self.names), self._numbers()]
-        if self.n_items is not None:
-            clusters = f" in {plural(self.n_clusters, 'cluster')}" if self.n_clusters is not None else ""
-            lines.append(f"n = {plural(self.n_items, 'item')}{clusters}")
+        clusters = plural(self.n_clusters, "cluster") if self.n_clusters is not None else ""
+        items = plural(self.n_items, "item") if self.n_items is not None else ""
+        if items or clusters:
+            lines.append(f"n = {' in '.join(filter(None, [items, clusters]))}")
         lines += [said for name, value in self.more.items() if (said := _said(name, value))]
         return "\n".join(lines)
 

@@ -1,9 +1,17 @@
-"""The verdict table of a terminal: plain when piped, coloured on request."""
+"""The verdicts of a study on a terminal: plain when piped, coloured on request, as wide as the terminal."""
 
 from __future__ import annotations
 
+import os
+import shutil
+import textwrap
+from collections.abc import Mapping, Sequence
+from typing import TextIO
+
+from analysis.report.brief import brief
 from analysis.report.html import Mark, matrix
 from analysis.study import Study
+from analysis.words import visible
 
 COLOURS = {
     "changed": "33",
@@ -14,6 +22,18 @@ COLOURS = {
     "placebo": "2",
     "missing": "31",
 }
+FULL = 3  # benchmarks whose verdicts are spelled out whatever the width
+Row = tuple[str, str, Mapping[str, Mark]]
+
+
+def coloured(stream: TextIO) -> bool:
+    """Whether colours are wanted: on a terminal, unless NO_COLOR is set (no-color.org) or the terminal is dumb."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def columns(stream: TextIO) -> int:
+    """Columns of the terminal, 100 for a file or a pipe."""
+    return max(40, shutil.get_terminal_size((100, 24)).columns) if stream.isatty() else 100
 
 
 def render(study: Study, *, color: bool = False, width: int = 100) -> str:
@@ -25,55 +45,77 @@ def render(study: Study, *, color: bool = False, width: int = 100) -> str:
     for m in study.missing:
         lines += _wrap(f"! {m.model} {m.accel} {m.benchmark}: {m.state}. {m.reason}", width)
     lines += ["", *_wrap(study.answer, width), ""]
-    lines += _matrix(study, color)
+    lines += _matrix(study, color, width)
     for b in study.benchmarks:
-        lines += _wrap(f"{b.name}: {b.verdict}. {b.sentence}", width)
+        lines += _wrap(brief(study, b), width, indent="  ")
     if study.predictable:
-        lines += _wrap(study.predictable, width)
+        lines += _wrap(study.predictable, width, indent="  ")
     notes = [f"{model}: {note}" for model, note in study.models.items() if note]
-    lines += [line for note in notes for line in _wrap(f"† {note}", width)]
-    return "\n".join(_visible(line) if not color else line for line in lines)
+    lines += [line for note in notes for line in _wrap(f"† {note}", width, indent="  ")]
+    return "\n".join(lines)
 
 
-def _matrix(study: Study, color: bool) -> list[str]:
+def _matrix(study: Study, color: bool, width: int) -> list[str]:
     found = matrix(study)
     if found is None:
         return ["no shift to show: a shift needs a baseline and an accelerated cell of one model", ""]
-    rows: list[tuple[str, str, list[Mark]]] = [
-        (row.model + (" †" if row.note else ""), accel, marks)
+    rows: list[Row] = [
+        (row.model + (" †" if row.note else ""), accel, {mark.benchmark: mark for mark in marks})
         for row in found.rows
         for accel, marks in zip(found.accels, row.cells, strict=True)
         if marks
     ]
-    names = list(dict.fromkeys(mark.benchmark for _, _, marks in rows for mark in marks))
-    cells = [[_visible(model), _visible(accel), *_per_benchmark(names, marks)] for model, accel, marks in rows]
-    head = ["model", "accel", *names]
+    names = list(dict.fromkeys(name for _, _, marks in rows for name in marks))
+    lines: list[str] = []
+    for part in _parts(rows, names, width):
+        lines += [*_table(rows, part, color, short=len(names) > FULL), ""]
+    return lines
+
+
+def _parts(rows: Sequence[Row], names: Sequence[str], width: int) -> list[list[str]]:
+    """The benchmarks in tables side by side no wider than `width`; all in one where they are few."""
+    if len(names) <= FULL:
+        return [list(names)]
+    used = max(len(visible(row[0])) for row in rows) + max(len(visible(row[1])) for row in rows) + 4
+    parts: list[list[str]] = [[]]
+    room = width - used
+    for name in names:
+        wide = max(len(visible(name)), *(len(_said(marks, name, short=True)) for _, _, marks in rows)) + 2
+        if parts[-1] and wide > room:
+            parts.append([])
+            room = width - used
+        parts[-1].append(name)
+        room -= wide
+    return parts
+
+
+def _table(rows: Sequence[Row], names: Sequence[str], color: bool, *, short: bool) -> list[str]:
+    cells = [
+        [visible(model), visible(accel), *(_said(marks, name, short=short) for name in names)]
+        for model, accel, marks in rows
+    ]
+    head = ["model", "accel", *map(visible, names)]
     widths = [max(len(line[i]) for line in [head, *cells]) for i in range(len(head))]
     lines = ["  ".join(text.ljust(w) for text, w in zip(head, widths, strict=True)).rstrip()]
     lines.append("  ".join("-" * w for w in widths))
     for line, (_, _, marks) in zip(cells, rows, strict=True):
-        kinds = {mark.benchmark: mark.kind for mark in marks}
         texts = [text.ljust(w) for text, w in zip(line, widths, strict=True)]
         for i, name in enumerate(names):
-            texts[2 + i] = _paint(texts[2 + i], kinds.get(name, ""), color)
+            texts[2 + i] = _paint(texts[2 + i], marks[name].kind if name in marks else "", color)
         lines.append("  ".join(texts).rstrip())
-    return [*lines, ""]
+    return lines
 
 
-def _per_benchmark(names: list[str], marks: list[Mark]) -> list[str]:
-    texts = {mark.benchmark: f"{mark.sign} {mark.word} {mark.numbers}" for mark in marks}
-    return [_visible(texts.get(name, "")) for name in names]
+def _said(marks: Mapping[str, Mark], name: str, *, short: bool) -> str:
+    """Verdict, value and interval; in short the sign of the verdict and the value."""
+    if (mark := marks.get(name)) is None:
+        return ""
+    return visible(f"{mark.sign} {mark.numbers.split(' [')[0]}" if short else f"{mark.sign} {mark.word} {mark.numbers}")
 
 
 def _paint(text: str, kind: str, color: bool) -> str:
     return f"\x1b[{COLOURS[kind]}m{text}\x1b[0m" if color and kind in COLOURS else text
 
 
-def _wrap(text: str, width: int) -> list[str]:
-    import textwrap
-
-    return textwrap.wrap(_visible(text), width) or [""]
-
-
-def _visible(text: str) -> str:
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+def _wrap(text: str, width: int, indent: str = "") -> list[str]:
+    return textwrap.wrap(visible(text), width, subsequent_indent=indent) or [""]

@@ -95,8 +95,8 @@ def power_forest(study: Study, b: BenchmarkResult) -> Forest | None:
         Bar(
             f"{marked(study, p.model)}  {p.accel}",
             styles[p.model],
-            Mark({"model": p.model, "accel": p.accel}, p.detectable, b.unit, n_items=None, alpha=alpha,
-                 more={"n_clusters": p.n_clusters, "margin": p.margin, "power_at_margin": p.at_margin,
+            Mark({"model": p.model, "accel": p.accel}, p.detectable, b.unit, n_clusters=p.n_clusters, alpha=alpha,
+                 more={"margin": p.margin, "power_at_margin": p.at_margin,
                        "detectable_family": p.detectable_family}),
             p.margin,
             f"{100 * p.at_margin:.0f} %" if math.isfinite(p.at_margin) else "",

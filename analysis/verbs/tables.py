@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from analysis.errors import AnalysisError
+from analysis.words import visible
 
 
 def render(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -18,9 +19,9 @@ def render(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     ---  ----
     xyz  1
     """
-    cells = [[_visible(text) for text in row] for row in rows]
-    widths = [max(len(line[i]) for line in [list(head), *cells]) for i in range(len(head))]
-    lines = [list(head), ["-" * w for w in widths], *cells]
+    head, cells = [visible(text) for text in head], [[visible(text) for text in row] for row in rows]
+    widths = [max(len(line[i]) for line in [head, *cells]) for i in range(len(head))]
+    lines = [head, ["-" * w for w in widths], *cells]
     return "\n".join("  ".join(t.ljust(w) for t, w in zip(line, widths, strict=True)).rstrip() for line in lines)
 
 
@@ -39,7 +40,3 @@ def write_text(path: Path, text: str, *, key: str) -> None:
     finally:
         with suppress(OSError):  # what it would say was said above
             staging.unlink(missing_ok=True)
-
-
-def _visible(text: str) -> str:
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
