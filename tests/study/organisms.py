@@ -19,14 +19,14 @@ from pathlib import Path
 import numpy as np
 
 from analysis.benchmark import analyse_benchmark
-from analysis.foresight import transfers
-from analysis.frame import make_frames
+from analysis.frame import Frame, make_frames
 from analysis.load import Cell, load
-from analysis.predictability import predictability
+from analysis.predictability import Predictability, predictability
 from analysis.provenance import arms
+from analysis.recovery import recoveries
 from analysis.settings import Settings
 from analysis.study import BenchmarkResult, Difference
-from analysis.transfer import Transfer
+from analysis.transfer import Key, transfer_matrix
 
 START, END = "<!-- figures: written by tests/study/organisms.py -->", "<!-- end of figures -->"
 CELLS, SMALL = "-cells", "-small"
@@ -64,11 +64,32 @@ class Study:
         (frame,) = make_frames(self.part(models, accels))
         return analyse_benchmark(frame, (), Settings())
 
+    @cached_property
+    def frame(self) -> Frame:
+        """All scores."""
+        (frame,) = make_frames(self.cells)
+        return frame
+
+    @property
+    def single(self) -> list[str]:
+        """Accelerators that are no placebo and no stack."""
+        return [a for a in self.frame.accels if a != "none" and a not in PLACEBOS and "+" not in a]
+
+    def predictability(self, models: Sequence[str]) -> Predictability:
+        """Of some models' shifts under every single accelerator."""
+        arms_known = [(m, a) for m in models for a in self.single]
+        shifts = np.stack([self.frame.shift(m, a) for m, a in arms_known], axis=1)
+        return predictability(shifts, arms_known, self.frame.clusters)
+
+    def shift(self, model: str, accel: str) -> float:
+        """Mean item shift."""
+        return float(np.nanmean(self.frame.shift(model, accel)))
+
 
 def recovery_rows(study: Study) -> list[Row]:
     """What each organism has learned of what was planted."""
     rows = []
-    for r in study.result(study.models).recovery:
+    for r in recoveries(study.frame):
         if r.accel == "none" and r.category == "all":
             scale = next(c.content["model"]["planted_scale"] for c in study.cells if c.model == r.model)
             interval = f"{r.slope:.2f} ({r.slope_ci_low:.2f} to {r.slope_ci_high:.2f})"
@@ -137,7 +158,7 @@ def _null(name: str, found: Sequence[Difference]) -> Row:
 def placebo_rows(study: Study) -> list[Row]:
     """What a baseline does when it is only asked again."""
     rows = []
-    shifts = study.result(study.models).shifts
+    shifts = study.result(study.models, PLACEBOS).shifts
     for accel in PLACEBOS:
         found = [s for s in shifts if s.accel == accel]
         zero = sum(s.estimate.exact_zero for s in found)
@@ -154,7 +175,7 @@ class Foretold:
     n: int
 
     def __str__(self) -> str:
-        return f"{self.inside} of {self.n} ({self.inside / self.n:.0%})"
+        return f"{self.inside} of {self.n} ({self.inside / self.n:.0%})" if self.n else "none could be made"
 
 
 def foretold(
@@ -163,15 +184,10 @@ def foretold(
     """Each target's shifts against the intervals made from the known models, the target itself left out."""
     inside = n = 0
     for target in targets:
-        others = [m for m in known if m != target]
-        (frame,) = make_frames(study.part([*others, target]))
-        accels = [a for a in frame.accels if a != "none" and a not in PLACEBOS]
-        arms_known = [(m, a) for m in others for a in accels]
-        shifts = np.stack([frame.shift(m, a) for m, a in arms_known], axis=1)
-        for p in predictability(shifts, arms_known, frame.clusters).predictions:
+        for p in study.predictability([m for m in known if m != target]).predictions:
             if keep(p.accel):
                 n += 1
-                inside += bool(p.low <= np.nanmean(frame.shift(target, p.accel)) <= p.high)
+                inside += bool(p.low <= study.shift(target, p.accel) <= p.high)
     return Foretold(inside, n)
 
 
@@ -183,13 +199,16 @@ def share_rows(study: Study) -> list[Row]:
     groups["all"] = study.models
     rows = []
     for name, models in groups.items():
-        p = study.result(models).predictability
-        assert p is not None
+        p = study.predictability(models)
         rows.append(
-            (name, str(len(models)), f"{p.share:.2f} ({p.share_low:.2f} to {p.share_high:.2f})", f"{p.r2:.2f}",
+            (name, str(len(models)), _share(p), f"{p.r2:.2f}" if math.isfinite(p.r2) else "",
              p.verdict, str(foretold(study, models, models)))
         )  # fmt: skip
     return rows
+
+
+def _share(p: Predictability) -> str:
+    return f"{p.share:.2f} ({p.share_low:.2f} to {p.share_high:.2f})" if math.isfinite(p.share) else p.reason
 
 
 def surprise_rows(study: Study) -> list[Row]:
@@ -208,24 +227,36 @@ def transfer_rows(study: Study) -> list[Row]:
     """Whether 8 bits, or perplexity, foretell the shift."""
     rows = []
     for name, models in {"plain": study.plain, "all": study.models}.items():
-        cells = study.part(models)
-        result = study.result(models)
-        known = arms(cells, [(m, a) for m in models for a in dict.fromkeys(c.accel for c in cells)])
-        found = {(t.source, t.target): t for t in transfers([result], known, cells, alpha=0.05)}
         wanted = {
-            "8 bits to 4 (hqq)": ("hqq8", "hqq4"),
-            "4 bits to 3 (hqq)": ("hqq4", "hqq3"),
-            "pruned to sparsely pruned (wanda50 to wanda24)": ("wanda50", "wanda24"),
-            "perplexity to the shift": ("perplexity", result.title),
-            "perplexity to its size": ("perplexity", f"|{result.title}|"),
+            "8 bits to 4": ("hqq8", "hqq4"),
+            "4 bits to 3": ("hqq4", "hqq3"),
+            "pruned by half to pruned 2:4": ("wanda50", "wanda24"),
         }
-        rows += [_transfer(f"{what}, {name}", found[key]) for what, key in wanted.items() if key in found]
+        for what, (source, target) in wanted.items():
+            pair = {a: {(m, ""): study.shift(m, a) for m in models} for a in (source, target)}
+            rows.append(_transfer(f"{what} ({source} to {target}), {name}", pair))
+        worse = _perplexity(study, models)
+        moved = {key: study.shift(*key) for key in worse}
+        rows.append(_transfer(f"perplexity to the shift, {name}", {"perplexity": worse, "shift": moved}))
+        size = {key: abs(value) for key, value in moved.items()}
+        rows.append(_transfer(f"perplexity to its size, {name}", {"perplexity": worse, "size": size}))
     return rows
 
 
-def _transfer(name: str, t: Transfer) -> Row:
-    interval = f"{t.r_low:.2f} to {t.r_high:.2f}" if math.isfinite(t.r_low) else "none"
-    return name, str(t.n), f"{t.r:.2f} ({interval})", f"{t.same_sign:.0%}", f"{t.r2:.2f}"
+def _perplexity(study: Study, models: Sequence[str]) -> dict[Key, float]:
+    """Log of each arm's perplexity over its baseline's."""
+    found = arms(study.part(models), [(m, a) for m in models for a in ("none", *study.single)])
+    base = {arm.model: arm.perplexity for arm in found if arm.accel == "none"}
+    return {(arm.model, arm.accel): math.log(arm.perplexity / base[arm.model]) for arm in found if arm.accel != "none"}
+
+
+def _transfer(name: str, columns: Mapping[str, Mapping[Key, float]]) -> Row:
+    t = transfer_matrix(columns, kind="", alpha=0.05, notes={})[0]
+    if t.reason:
+        return name, str(t.n), t.reason, "", ""
+    interval = f"{t.r_low:.2f} to {t.r_high:.2f}" if math.isfinite(t.r_low) else "no interval"
+    r2 = f"{t.r2:.2f}" if math.isfinite(t.r2) else "one model"
+    return name, str(t.n), f"{t.r:.2f} ({interval})", f"{t.same_sign:.0%}", r2
 
 
 def _range(values: Iterable[float]) -> str:
