@@ -56,6 +56,9 @@ Exit codes: 0 done, 2 the request or a file is wrong, 3 done, but cells are fail
 def main(argv: Sequence[str] | None = None) -> int:
     """Entry of `python -m analysis`; the exit code."""
     args = list(sys.argv[1:] if argv is None else argv)
+    if args == ["--version"]:
+        print(_version())
+        return 0
     verb = args.pop(0) if args and args[0] in VERBS else ""
     try:
         return _verb(verb, args) if verb else _report(args)
@@ -68,6 +71,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # the reader, such as `head`, has seen enough; nobody is left to tell
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def _version() -> str:
+    """The version of the distribution that both packages come in."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("biaslab")
+    except PackageNotFoundError:
+        return "unknown: run from a folder that is not installed"
 
 
 def asks_help(args: Sequence[str]) -> bool:

@@ -15,6 +15,8 @@ def main() -> NoReturn:
 
     if len(sys.argv) > 1 and sys.argv[1] in verbs.VERBS:
         sys.exit(verbs.main(sys.argv[1:]))
+    if sys.argv[1:] == ["help"]:
+        sys.argv[1] = "--help"
     if sys.argv[1:] == ["--version"]:
         from biaslab import __version__
 

@@ -24,6 +24,7 @@ from biaslab.engine.requests import (
 )
 from biaslab.errors import CellFailed
 from biaslab.models.base import LoadedModel, ModelInfo
+from biaslab.own_class import code_of
 from biaslab.results.chunks import Chunks
 from biaslab.results.store import CellRef, finite
 from biaslab.subset import choose
@@ -76,7 +77,12 @@ def cell_spec(
         {
             "model": info.identity,
             "accel": [dict(step) for step in steps],
-            "benchmark": {"name": name, "version": benchmark.version, **benchmark.identity()},
+            "benchmark": {
+                "name": name,
+                "version": benchmark.version,
+                **benchmark.identity(),
+                **code_of(type(benchmark)),
+            },
             "data": benchmark.data_sha256(),
             "prompt": dataclasses.asdict(prompt),
             "decoding": dataclasses.asdict(decoding),

@@ -15,9 +15,10 @@ from typing import Any
 from analysis.settings import Settings
 from biaslab import accel as accelerators
 from biaslab import benchmarks
+from biaslab.accel import custom as own_accels
 from biaslab.accel.base import Accelerator
-from biaslab.accel.custom import resolved
 from biaslab.accel.stack import check_stack
+from biaslab.benchmarks import custom as own_benchmarks
 from biaslab.benchmarks.base import Benchmark
 from biaslab.errors import ConfigError
 from biaslab.launchers import config as launchers
@@ -25,6 +26,7 @@ from biaslab.models.embedded.recipes import Organism
 from biaslab.models.placement import PlacementConfig
 from biaslab.throughput import EfficiencyConfig
 from biaslab.tracking.base import TrackerConfig
+from biaslab.tracking.custom import own_tracker
 
 #: What may stand in a label that becomes a folder's name.
 LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=,()-]{0,119}")
@@ -130,7 +132,7 @@ CHOICES = {
     "engine.name": ("batched",),
     "engine.padding_side": ("left", "right"),
     "engine.way": ("auto", "padded", "alone"),
-    "tracker.name": ("auto", "wandb", "none"),
+    "tracker.name": ("auto", "wandb", "none", "custom"),
     "tracker.mode": ("auto", "online", "offline"),
     "decoding.mode": ("greedy", "sampled"),
     "dtype": ("auto", "float32", "bfloat16", "float16"),
@@ -199,7 +201,7 @@ def register() -> None:
 def to_config(composed: Any) -> Config:
     """The composed DictConfig (without its hydra node) as dataclasses, a user's own classes in their places.
 
-    Raises ConfigError for a missing value, and for a class that cannot be had.
+    Raises ConfigError for a missing value, and for a class of the user's that cannot be had.
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
@@ -209,7 +211,10 @@ def to_config(composed: Any) -> Config:
     except OmegaConfBaseException as error:
         raise ConfigError(f"{error.full_key or 'config'}: {str(error).splitlines()[0]}") from error
     assert isinstance(config, Config)
-    config.accel = resolved(config.accel, accelerators.families())
+    config.accel = own_accels.resolved(config.accel, accelerators.families())
+    config.benchmark = own_benchmarks.resolved(config.benchmark, benchmarks.registry())
+    if config.tracker.name == "custom":
+        own_tracker(config.tracker)
     return config
 
 

@@ -35,6 +35,8 @@ def one_line(error: Exception) -> str:
             return f"{chosen}: {word.group(1)} is not among what was chosen; choose it first, e.g. {_choose(chosen)}"
     if type(causes[0]).__name__ == "OverrideParseException":
         typed = getattr(causes[0], "override", "") or ""
+        if re.fullmatch(r"[a-z]+", typed):
+            return _no_verb(typed)
         return f"{typed}: cannot be read ({_first_line(causes[0])}); write group=choice, group=[a,b] or key=value"
     if (several := AMBIGUOUS.search(_first_line(causes[0]))) is not None:
         name, values = several.groups()
@@ -51,6 +53,13 @@ def nearest(word: str, choices: list[str]) -> str:
     """' (did you mean X?)' for the choice closest to `word`, or ''."""
     close = difflib.get_close_matches(word, choices, n=1)
     return f" (did you mean {close[0]}?)" if close else ""
+
+
+def _no_verb(word: str) -> str:
+    from biaslab.verbs import VERBS
+
+    known = sorted(VERBS)
+    return f"{word}: no such verb{nearest(word, known)}; verbs are {', '.join(known)}, settings are written key=value"
 
 
 def _unknown_choice(text: str, options: re.Match[str]) -> str:

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
 from biaslab.libraries import missing
 from biaslab.models.base import LoadedModel, ModelInfo
+from biaslab.own_class import code_of
 
 
 @dataclass
@@ -60,10 +58,7 @@ class Accelerator(ABC):
         values: dict[str, Any] = {"family": self.family, **dataclasses.asdict(self)}
         if (calibration := getattr(self, "calibration", None)) is not None:
             values["calibration_text"] = calibration.fingerprint(model)
-        if not type(self).__module__.startswith("biaslab."):
-            source = inspect.getsourcefile(type(self))
-            values["code"] = hashlib.sha256(Path(source).read_bytes()).hexdigest() if source else ""
-        return values
+        return values | code_of(type(self))
 
     def load_kwargs(self) -> Mapping[str, Any]:
         """Arguments merged into from_pretrained, for libraries that quantize while loading."""

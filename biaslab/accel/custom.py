@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import importlib
-import inspect
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from biaslab.accel.base import Accelerator
 from biaslab.errors import ConfigError
 from biaslab.models.base import LoadedModel, ModelInfo
+from biaslab.own_class import check_words, lacks, made, own_class
 
 KINDS = ("pruner", "quantizer", "cache", "placebo")
 
@@ -32,11 +31,7 @@ class Custom(Accelerator):
 
     def check(self) -> str | None:
         """See Accelerator.check; nothing is imported."""
-        if not self.target.rpartition(".")[0]:
-            return f"target={self.target}: name a class as package.module.Class"
-        if self.params is not None and not isinstance(self.params, Mapping):
-            return f"params={self.params}: write {{field: value, ...}}"
-        return None
+        return check_words(self.target, self.params)
 
     def unsupported(self, model: ModelInfo, device: str) -> str | None:
         """See Accelerator.unsupported."""
@@ -48,46 +43,15 @@ class Custom(Accelerator):
 
     def accelerator(self) -> Accelerator:
         """The user's class with its params; ConfigError says in one line what is wrong with either."""
-        cls, params = self._class(), dict(self.params or {})
-        allowed = [f.name for f in fields(cls)]
-        if unknown := sorted(set(params) - set(allowed)):
-            has = f"has {', '.join(allowed)}" if allowed else "has no fields"
-            raise ConfigError(f"params.{unknown[0]}: no such field; {cls.__name__} {has}")
-        from omegaconf import OmegaConf
-        from omegaconf.errors import OmegaConfBaseException
-
-        try:
-            made = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(cls), params))
-        except OmegaConfBaseException as error:
-            raise ConfigError(f"params.{error.full_key}: {str(error).splitlines()[0]}") from error
-        assert isinstance(made, Accelerator)
-        if (problem := made.check()) is not None:
+        accel: Accelerator = made(own_class(self.target, Accelerator, _wrong_with), self.params)
+        if (problem := accel.check()) is not None:
             raise ConfigError(f"params.{problem}")
-        return made
+        return accel
 
     @classmethod
     def test_config(cls) -> dict[str, Any]:
         """See Accelerator.test_config."""
         return {"target": "biaslab.accel.magnitude.Magnitude", "params": {"sparsity": 0.25}}
-
-    def _class(self) -> type[Accelerator]:
-        module_name, _, name = self.target.rpartition(".")
-        try:
-            module = importlib.import_module(module_name)
-        except ModuleNotFoundError as error:
-            raise ConfigError(
-                f"target={self.target}: no module {error.name}; it is looked for in the working folder and PYTHONPATH"
-            ) from error
-        except Exception as error:  # the user's own code
-            raise ConfigError(f"target={self.target}: importing it failed ({type(error).__name__}: {error})") from error
-        found = getattr(module, name, None)
-        if found is None:
-            there = sorted(n for n, c in vars(module).items() if _is_accelerator(c) and c.__module__ == module_name)
-            raise ConfigError(f"target={self.target}: {module_name} has no {name}; its accelerators: {there or 'none'}")
-        if (wrong := _wrong_with(found)) is not None:
-            raise ConfigError(f"target={self.target}: {wrong}")
-        assert isinstance(found, type)
-        return found
 
 
 def resolved(accels: Mapping[str, Accelerator], families: Mapping[str, type[Accelerator]]) -> dict[str, Accelerator]:
@@ -114,19 +78,8 @@ def resolved(accels: Mapping[str, Accelerator], families: Mapping[str, type[Acce
     return done
 
 
-def _is_accelerator(value: Any) -> bool:
-    return inspect.isclass(value) and issubclass(value, Accelerator)
-
-
-def _wrong_with(found: Any) -> str | None:
-    if not _is_accelerator(found):
-        return "it does not extend biaslab.accel.base.Accelerator"
-    if inspect.isabstract(found):
-        return f"it lacks {', '.join(sorted(found.__abstractmethods__))}"
-    if not is_dataclass(found) or "__dataclass_fields__" not in vars(found):
-        return "it is no dataclass; put @dataclass above it, its fields are its config"
-    absent = [name for name in ("family", "kind", "summary") if not isinstance(getattr(found, name, None), str)]
-    if absent:
-        return f"it lacks the class attributes {', '.join(absent)} (strings)"
-    kind = str(getattr(found, "kind", ""))
+def _wrong_with(cls: type) -> str | None:
+    if (wrong := lacks(cls, ("family", "kind", "summary"), str)) is not None:
+        return wrong
+    kind = str(getattr(cls, "kind", ""))
     return None if kind in KINDS else f"kind={kind!r}: one of {', '.join(KINDS)}"

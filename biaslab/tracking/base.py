@@ -23,7 +23,7 @@ class TrackerConfig:
     """Where runs are tracked.
 
     name : "none"; "wandb"; or "auto": wandb where you are logged in, WANDB_MODE is set or the model comes from
-        the hub, else none, without a word.
+        the hub, else none, without a word; "custom": the class `target`, with the fields `params`.
     project, entity : of W&B; an empty entity is your default one. tags : more of them, on every run.
     mode : online, offline, or auto (WANDB_MODE, else online where you are logged in, else offline).
     timeout_s : how long the end of a sweep waits for a tracker that makes no progress, in seconds.
@@ -41,6 +41,8 @@ class TrackerConfig:
     table_rows: int = 2000
     artifact_mib: float = 100.0
     progress_s: float = 120.0
+    target: str = ""
+    params: Any = None
 
 
 class Tracker(ABC):
@@ -89,6 +91,10 @@ class NoTracker(Tracker):
 
 def make_tracker(config: TrackerConfig, sweep: Path, outputs: Path, *, hub: bool, patient: bool = False) -> Tracker:
     """The tracker of one sweep. hub : one of its models comes from the hub. patient : sending may take its time."""
+    if config.name == "custom":
+        from biaslab.tracking.custom import Guarded, own_tracker
+
+        return Guarded(own_tracker(config))
     mode = resolve_mode(config, os.environ, hub=hub)
     if mode == "none":
         return NoTracker()

@@ -115,7 +115,7 @@ WRONG = {
     "{}.function": "it does not extend biaslab.accel.base.Accelerator",
     "{}.Abstract": "it lacks apply",
     "{}.NoFields": "it is no dataclass; put @dataclass above it",
-    "{}.Nameless": "it lacks the class attributes family, kind, summary (strings)",
+    "{}.Nameless": "it lacks the class attributes family, kind, summary (str)",
     "{}.Strange": "kind='magic': one of pruner, quantizer, cache, placebo",
     "{}.Clash": "family 'hqq' is taken by biaslab",
 }

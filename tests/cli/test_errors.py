@@ -27,6 +27,7 @@ WRONG = {
     "accel=[hqq4,hqq8]": r"accel=[hqq4,hqq8]: ",
     "accel=[none,hqq4]": r"accel=[none,hqq4]: ",
     "accel=hqq4,wanda50": r"accel=hqq4,wanda50: several values are a sweep, which needs -m; a list is written accel=[",
+    "statsu": r"statsu: no such verb (did you mean status?); verbs are cache, ",
     "accel=[wanda50": r"accel=[wanda50: cannot be read",
     "limit=0": r"limit=0: must be at least 1, or null for all",
     "seed=-1": r"seed=-1: must be 0 to 2147483647",

@@ -62,6 +62,21 @@ def blocks(page: Path) -> Iterator[Block]:
             start = None
 
 
+def files(page: Path) -> dict[str, str]:
+    """Name -> content of the files that a page shows: fences such as ```python name.py."""
+    found = (block.info.split(" ") for block in blocks(page))
+    names = [words[1] if len(words) == 2 and words[0] not in SHELL else "" for words in found]
+    return {name: block.text for name, block in zip(names, blocks(page), strict=True) if name}
+
+
+def write_files(page: Path, folder: Path) -> None:
+    """Write the files that a page shows, as its reader would."""
+    for name, content in files(page).items():
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content, encoding="utf-8")
+
+
 def sentences(page: Path) -> str:
     """The page without its blocks, line for line."""
     text = FENCE.sub(lambda found: "\n" * found[0].count("\n"), page.read_text(encoding="utf-8"))

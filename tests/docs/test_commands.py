@@ -9,8 +9,9 @@ import importlib
 import importlib.util
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
@@ -23,7 +24,6 @@ from tests.docs.pages import Command
 STANDS_FOR = {
     "model=a,b": "model=tiny_llama,tiny_mistral",
     "OWNER/NAME": "owner/name",
-    'my_module.MyAccel "accel.custom.params={factor: 0.9}"': "biaslab.accel.magnitude.Magnitude",
 }
 #: Commands of programs that are not ours, and why they are not tried here.
 EXCUSED = {
@@ -121,8 +121,8 @@ def _verb(words: Sequence[str]) -> None:
 
 def compose(words: Sequence[str]) -> None:
     """Read a line as Hydra does and validate the config of each of its jobs."""
-    from hydra import initialize_config_dir
-    from hydra._internal.utils import get_args_parser
+    from hydra._internal.hydra import Hydra
+    from hydra._internal.utils import create_config_search_path, get_args_parser
     from hydra.core.global_hydra import GlobalHydra
     from hydra.types import RunMode
 
@@ -134,13 +134,30 @@ def compose(words: Sequence[str]) -> None:
         return
     config.register()
     config.register_resolvers()
-    with initialize_config_dir(str(config.conf_dir()), version_base="1.3"):
-        hydra = GlobalHydra.instance().hydra
-        assert hydra is not None
+    path = create_config_search_path(str(config.conf_dir()))
+    if args.config_dir:
+        path.append("command-line", f"file://{Path(args.config_dir).resolve()}")
+    GlobalHydra.instance().clear()
+    try:
+        hydra = Hydra.create_main_hydra2("biaslab", path)
         mode = RunMode.MULTIRUN if args.multirun else hydra.get_mode("config", args.overrides) or RunMode.RUN
         made = hydra.compose_config("config", args.overrides, run_mode=mode, with_log_configuration=False)
         for job in job_configs(made) if mode == RunMode.MULTIRUN else [own_part(made)]:
             config.validate(job)
+    finally:
+        GlobalHydra.instance().clear()
+
+
+@pytest.fixture(scope="module", autouse=True)
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A working folder with the files that the pages tell their readers to make."""
+    made = tmp_path_factory.mktemp("reader")
+    for page in pages.PAGES:
+        pages.write_files(page, made)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(made)
+        patch.syspath_prepend(str(made))
+        yield made
 
 
 def test_commands_are_found_on_every_kind_of_page() -> None:

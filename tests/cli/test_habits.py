@@ -1,0 +1,69 @@
+"""What a user expects of a command: completion, versions, no colours and no chatter where nobody watches."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from biaslab import __version__
+from tests.cli.run import biaslab, environment
+
+
+def completed(tmp_path: Path, line: str) -> list[str]:
+    """What bash offers for `line` after `eval "$(biaslab -sc install=bash)"`."""
+    bash = shutil.which("bash")
+    assert bash is not None
+    command = tmp_path / "bin" / "biaslab"
+    command.parent.mkdir(exist_ok=True)
+    command.write_text(
+        f"#!{sys.executable}\nimport sys\nfrom biaslab.__main__ import main\n"
+        "sys.argv[0] = sys.argv[0].rpartition('/')[2]\nmain()\n"
+    )
+    command.chmod(0o755)
+    script = (
+        'eval "$(biaslab -sc install=bash)"\ncomplete -p biaslab >/dev/null || exit 9\n'
+        f"COMP_LINE='{line}'; COMP_POINT={len(line)}; COMP_CWORD={line.count(' ')}\n"
+        "hydra_bash_completion\nprintf '%s\\n' \"${COMPREPLY[@]}\"\n"
+    )
+    env = environment(PATH=f"{command.parent}{os.pathsep}{os.environ['PATH']}")
+    done = subprocess.run([bash, "-c", script], cwd=tmp_path, env=env, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+def test_bash_completes_choices_and_fields(tmp_path: Path) -> None:
+    assert completed(tmp_path, "biaslab accel=hqq") == ["accel=hqq2", "accel=hqq3", "accel=hqq4", "accel=hqq8"]
+    assert "model=tiny_llama" in completed(tmp_path, "biaslab accel=hqq4 model=tiny")
+
+
+@pytest.mark.parametrize("package", ["biaslab", "analysis"])
+def test_version(tmp_path: Path, package: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", package, "--version"], cwd=tmp_path, env=environment(), capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{__version__}\n", "")
+
+
+def test_a_run_into_a_pipe_is_plain_and_quiet(tmp_path: Path) -> None:
+    ended = biaslab(tmp_path, "benchmark=planted", "limit=30", "analysis.n_resamples=199", env={"CI": ""})
+    assert ended.code == 0, ended
+    assert ended.err == ""
+    assert "\x1b" not in ended.out
+    assert "\r" not in ended.out
+    assert "Report: " in ended.out
+    assert not any(word in ended.out for word in ("WARNING", "[HYDRA]", "INFO", "torch_dtype"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["outputs"]  # nothing appears elsewhere
+
+
+def test_the_first_word_of_a_newcomer_is_answered(tmp_path: Path) -> None:
+    for words in (["--help"], ["help"], ["list"]):
+        ended = biaslab(tmp_path, *words)
+        assert ended.code == 0
+        assert "tiny_llama" in ended.out
+    nothing = biaslab(tmp_path, "status")
+    assert (nothing.code, nothing.err) == (2, "biaslab: status: no sweep below outputs/sweeps; name a sweep folder\n")
