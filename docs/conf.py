@@ -31,7 +31,7 @@ NAV = {
     "Use": ["docs/models", "docs/own_data", "docs/gate", "docs/clusters", "docs/tracking", "docs/python", "docs/shell"],
     "What is measured": ["docs/benchmarks", "docs/benchmarks_field", "docs/results_schema"],
     "What is done to a model": ["docs/accelerators", "docs/pruning", "docs/kv_cache"],
-    "How it is judged": ["docs/statistics", "docs/reproduction", "docs/organisms"],
+    "How it is judged": ["docs/statistics", "docs/reproduction", "docs/paper_table", "docs/organisms"],
     "How well it works": ["docs/performance", "docs/reliability", "docs/scale", "SECURITY"],
     "Take part": ["docs/extending", "docs/reference", "CONTRIBUTING", "CHANGELOG"],
 }

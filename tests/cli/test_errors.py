@@ -121,17 +121,23 @@ def test_every_choice_in_conf_composes_and_validates(tmp_path: Path) -> None:
         "from biaslab.verbs import choices\n"
         "config.register(); config.register_resolvers()\n"
         "more = {'hub': ['model.id=a/b'], 'local': ['model.path=x']}\n"
-        "more |= {'custom': ['accel.custom.target=biaslab.accel.magnitude.Magnitude']}\n"
+        "own = {'accel': ['accel.custom.target=biaslab.accel.magnitude.Magnitude'], "
+        "'benchmark': ['benchmark.custom.target=biaslab.benchmarks.planted.Planted'], "
+        "'tracker': ['tracker.target=biaslab_tracker.Mine']}\n"
         "more |= {'prequantized': ['accel.prequantized.path=x']}\n"
         "more |= {b: [f'benchmark.{b}.file=x.csv'] for b in ('pairs', 'choices', 'prompts')}\n"
         "n = 0\n"
         "with initialize_config_dir(str(config.conf_dir()), version_base='1.3'):\n"
         "    for group in ('model', 'accel', 'benchmark', 'engine', 'tracker', 'analysis', 'decoding', 'experiment'):\n"
         "        for name, _ in choices(group):\n"
-        "            extra = more.get(name, [])\n"
+        "            extra = own[group] if name == 'custom' else more.get(name, [])\n"
         "            done = config.to_config(compose('config', [f'{group}={name}', *extra]))\n"
         "            config.validate(done); n += 1\n"
         "print(n)\n"
+    )
+    (tmp_path / "biaslab_tracker.py").write_text(
+        "from dataclasses import dataclass\nfrom biaslab.tracking.base import NoTracker\n\n"
+        "@dataclass\nclass Mine(NoTracker):\n    pass\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
