@@ -163,7 +163,9 @@ def _interactions(results: Sequence[BenchmarkResult]) -> str:
 def _where(found: Sequence[BenchmarkResult], n: int) -> str:
     if len(found) == 1:
         return found[0].title
-    return f"all {n} benchmarks" if len(found) == n else f"{len(found)} of {n} benchmarks"
+    if len(found) == n:
+        return "both benchmarks" if n == 2 else f"all {n} benchmarks"
+    return f"{len(found)} of {n} benchmarks"
 
 
 def _over_all(found: Sequence[BenchmarkResult]) -> str:
@@ -171,8 +173,10 @@ def _over_all(found: Sequence[BenchmarkResult]) -> str:
     p = [r.omnibus.p_holm if math.isfinite(r.omnibus.p_holm) else r.omnibus.p for r in found]
     several = len(found) > 1
     if found[0].verdict == "interaction":
-        return f" ({'largest ' if several else ''}{p_text(max(p))})"
-    return f" ({'smallest ' if several else ''}{p_text(min(p))})" if found[0].verdict == "undecided" else ""
+        return f" ({'largest Holm-adjusted ' if several else ''}{p_text(max(p))})"
+    return (
+        f" ({'smallest Holm-adjusted ' if several else ''}{p_text(min(p))})" if found[0].verdict == "undecided" else ""
+    )
 
 
 def _titled(results: Sequence[BenchmarkResult]) -> list[BenchmarkResult]:

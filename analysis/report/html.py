@@ -2,34 +2,69 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib.resources import files
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from analysis.report import first, layers
 from analysis.report.figures import Figure, across
 from analysis.report.figures import of_benchmark as figures_of
+from analysis.report.html_table import number, row_limit, shown, table_html
 from analysis.report.tables import Table, all_tables, of_benchmark
-from analysis.study import BenchmarkResult, Shift, Study
+from analysis.study import BenchmarkResult, Missing, Shift, Study
 from analysis.words import signed
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
 
 SIGNS = {
     "changed": "≠", "unchanged": "=", "exactly unchanged": "=", "inconclusive": "?", "inert": "∅", "placebo": "○",
     "missing": "!", "failed": "!", "refused": "!",
 }  # fmt: skip
+#: Kind of a figure -> the table of the page that holds its numbers.
+TABLE_OF = {
+    "interaction": "means", "forest": "shifts", "shifts": "shifts", "differences": "differences",
+    "categories": "categories", "flips": "flip_profile", "directions": "flips", "groups": "flip_groups",
+    "predictions": "predictions", "power": "power", "cost": "cost", "transfer": "transfers",
+}  # fmt: skip
+TIP = re.compile(r' data-tip="[^"]*"')  # says what the mark's title says, and the script makes it of that
+MOST_LISTED = 200  # cells whose keys the page lists; results.json has them all
+MOST_OPEN = 3  # benchmarks beyond which each is a fold, the first open
+MOST_WRITTEN = 12  # marks of an accelerator beyond which the matrix has no room for their numbers
+MOST_NUMBERED = 40  # and beyond which it has none for their places
+
+__all__ = ["Mark", "Matrix", "MatrixRow", "flat", "matrix", "number", "render"]
 
 
 @dataclass(frozen=True)
 class Mark:
-    """One benchmark's verdict in one cell of the matrix."""
+    """One benchmark's verdict in one cell of the matrix.
+
+    sign : of the verdict; a shift that is "changed" on a benchmark with a direction has an arrow, up towards the
+    stereotype. place : of the benchmark in the study, from 1. title : its title. value : the shift alone.
+    """
 
     benchmark: str
     word: str
     sign: str
     kind: str
     numbers: str
+    place: int = 0
+    title: str = ""
+    arrow: str = ""
+    value: str = ""
+
+    @property
+    def tip(self) -> str:
+        """All of it, for a pointer and for a screen reader."""
+        return f"{self.title}: {self.word}, {self.numbers}"
 
 
 @dataclass(frozen=True)
@@ -49,92 +84,138 @@ class Matrix:
     rows: list[MatrixRow]
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """A figure of the page: `anchor` of the table with its numbers, `csv` the file that holds the same."""
+
+    title: str
+    text: str
+    note: str
+    svg: Markup
+    anchor: str
+    csv: str
+
+
 def render(study: Study) -> str:
     """The whole page as text."""
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
 
     here = files("analysis.report")
-    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    environment.globals.update(cell=lambda value: Markup(_td(value)), facts=_facts)
-    template = environment.from_string(here.joinpath("report.html.j2").read_text(encoding="utf-8"))
+    style, script = (here.joinpath(name).read_text(encoding="utf-8") for name in ("style.css", "script.js"))
     tables = {table.name: table for table in all_tables(study)}
+    limit = row_limit([(t, len(study.benchmarks) if t.columns[0] == "benchmark" else 1) for t in tables.values()])
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, finalize=_visible
+    )
+    environment.globals.update(table=lambda t, anchor: table_html(t, anchor, limit), facts=_facts)
+    template = environment.from_string(here.joinpath("report.html.j2").read_text(encoding="utf-8"))
+    found = matrix(study)
     return template.render(
         study=study,
-        matrix=matrix(study),
+        matrix=found,
+        written=found is not None and all(len(m) <= MOST_WRITTEN for m in _columns(found)),
+        dense=found is not None and len(found.rows) * len(study.benchmarks) > MOST_NUMBERED,
+        counts=Counter(mark.kind for row in (found.rows if found else []) for marks in row.cells for mark in marks),
         coverage=f"{100 * (1 - float(study.settings.get('alpha', 0.05))):g}",
-        benchmarks=[_section(study, b, tables) for b in study.benchmarks],
+        first=first,
+        benchmarks=[_section(study, b, tables, k) for k, b in enumerate(study.benchmarks, 1)],
+        folded=len(study.benchmarks) > MOST_OPEN,
         tables=tables,
-        across=[drawn(figure) for figure in across(study)],
+        across=[_drawn(figure, "transfers-table") for figure in across(study)],
         settings=sorted(flat(study.settings).items()),
-        provenance=sorted(flat(study.provenance).items()),
-        style=Markup(here.joinpath("style.css").read_text(encoding="utf-8")),
-        script=Markup(here.joinpath("script.js").read_text(encoding="utf-8")),
+        provenance=sorted(flat(_short(study.provenance)).items()),
+        style=Markup(style),  # our own files
+        script=Markup(script),
+        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
     )
 
 
 def matrix(study: Study) -> Matrix | None:
     """The verdict matrix, or None if there is no shift to show."""
     shifts: dict[tuple[str, str], list[Mark]] = {}
-    for b in study.benchmarks:
+    states = {(m.benchmark, m.model, m.accel): m for m in study.missing}
+    for place, b in enumerate(study.benchmarks, 1):
         for shift in b.shifts:
-            shifts.setdefault((shift.model, shift.accel), []).append(_mark(b, shift))
+            mark = _mark(b, shift, place, states.get((b.name, shift.model, shift.accel)))
+            shifts.setdefault((shift.model, shift.accel), []).append(mark)
     accels = [a for a in study.accels if any(key[1] == a for key in shifts)]
-    models = [m for m in study.models if any(key[0] == m for key in shifts)]
+    models = [m for m in [*study.models, *dict.fromkeys(k[0] for k in shifts)] if any(key[0] == m for key in shifts)]
     if not shifts:
         return None
-    rows = [MatrixRow(m, study.models[m], [shifts.get((m, a), []) for a in accels]) for m in models]
+    rows = [
+        MatrixRow(m, study.models.get(m, ""), [shifts.get((m, a), []) for a in accels]) for m in dict.fromkeys(models)
+    ]
     return Matrix(accels, rows)
 
 
-def _mark(b: BenchmarkResult, shift: Shift) -> Mark:
-    e = shift.estimate
+def _mark(b: BenchmarkResult, shift: Shift, place: int, missing: Missing | None) -> Mark:
+    e, verdict = shift.estimate, shift.verdict
     numbers = e.reason or "no estimate"
     if math.isfinite(e.value):
         numbers = signed(e.value) + (f" [{signed(e.ci_low)}, {signed(e.ci_high)}]" if math.isfinite(e.ci_low) else "")
     name = b.name if b.decoding == "greedy" else f"{b.name} ({b.decoding})"
-    word = shift.verdict if shift.valid else f"{shift.verdict} (not valid)"
-    return Mark(name, word, SIGNS.get(shift.verdict, ""), shift.verdict.split()[0], numbers)
+    word = verdict if shift.valid else f"{verdict} (not valid)"
+    if verdict == "missing" and missing is not None:
+        word, numbers = missing.state, missing.reason
+    elif verdict == "missing":
+        word = "missing"
+    arrow = ("▲" if e.value > 0 else "▼") if verdict == "changed" and b.direction is not None else ""
+    value = signed(e.value) if math.isfinite(e.value) else ""
+    kind = verdict.split()[0]
+    return Mark(name, word, SIGNS.get(verdict, ""), kind, numbers, place, b.title, arrow, value)
 
 
-def _section(study: Study, b: BenchmarkResult, tables: Mapping[str, Table]) -> dict[str, Any]:
-    figures = {figure.kind: drawn(figure) for figure in figures_of(study, b)}
+def _columns(found: Matrix) -> list[list[Mark]]:
+    """The marks of one accelerator over all models, accelerator by accelerator."""
+    return [[mark for row in found.rows for mark in row.cells[k]] for k in range(len(found.accels))]
+
+
+def _section(study: Study, b: BenchmarkResult, tables: Mapping[str, Table], place: int) -> dict[str, Any]:
+    found: dict[str, Drawn] = {}
+    for figure in figures_of(study, b):
+        table = TABLE_OF[figure.kind.split("-")[0]]
+        found[figure.kind] = _drawn(figure, f"{table}{place}")
+    of_this = {name: of_benchmark(table, b) for name, table in tables.items() if table.columns[0] == "benchmark"}
+    texts = any(e.text_before or e.text_after for e in b.examples)
+    if not texts:
+        of_this["examples"] = _without(of_this["examples"], ("text_before", "text_after"))
     return {
         "result": b,
-        "tables": {name: of_benchmark(table, b) for name, table in tables.items() if table.columns[0] == "benchmark"},
-        "figures": figures,
-        "costs": [figure for kind, figure in figures.items() if kind.startswith("cost-")],
+        "tables": of_this,
+        "figures": found,
+        "costs": [drawn for kind, drawn in found.items() if kind.startswith("cost")],
+        "classic": layers.classic(b),
+        "calibrated": layers.calibrated(b),
+        "texts": texts,
+        "asked": sum(c.n_items for c in b.coverage),
+        "answered": sum(c.n_valid for c in b.coverage),
+        "low": [c for c in b.coverage if not c.valid],
     }
 
 
-def drawn(figure: Figure) -> dict[str, Any]:
-    """A figure as the template takes it."""
+def _without(table: Table, columns: Sequence[str]) -> Table:
+    kept = [i for i, c in enumerate(table.columns) if c not in columns]
+    rows = [tuple(row[i] for i in kept) for row in table.rows]
+    return replace(table, columns=tuple(table.columns[i] for i in kept), rows=rows)
+
+
+def _drawn(figure: Figure, anchor: str) -> Drawn:
     from markupsafe import Markup
 
-    return {"svg": Markup(figure.svg), "title": figure.title, "text": figure.text, "note": figure.note,
-            "csv": figure.csv}  # fmt: skip
+    svg = TIP.sub("", figure.svg)
+    return Drawn(figure.title, figure.text, figure.note, Markup(svg), anchor, figure.csv)  # escaped where it was drawn
 
 
-def _td(value: Any) -> str:
-    from markupsafe import escape
-
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return f"<td>{escape(value)}</td>"
-    if isinstance(value, float) and not math.isfinite(value):
-        return '<td class="n" data-v="">—</td>'
-    text = f"{value:,}" if isinstance(value, int) else number(value)
-    return f'<td class="n" data-v="{value!r}">{text}</td>'
+def _short(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    cells = provenance.get("cells") or []
+    listed = cells if len(cells) <= MOST_LISTED else f"{len(cells)}, in results.json"
+    return {**provenance, "cells": listed}
 
 
-def number(value: float) -> str:
-    """Four significant digits; whole large numbers with separators.
-
-    >>> number(0.123456), number(1234567.0), number(0.00001)
-    ('0.1235', '1,234,567', '1e-05')
-    """
-    if abs(value) >= 10000 and value == round(value):
-        return f"{value:,.0f}"
-    return f"{value:.4g}"
+def _visible(value: Any) -> Any:
+    """What the template prints: text from outside without characters that hide or turn what is around them."""
+    return shown(value) if type(value) is str else value
 
 
 def _facts(fact: Mapping[str, Any]) -> str:

@@ -101,6 +101,10 @@ SPECS = (
     _Spec("flip_groups", "Flips by group", (*NAMES, "group", "n", "up", "down", "asymmetry", *ESTIMATE, "reason"),
           rows.group_rows, "asymmetry = (up - down) / (up + down); value: net flip rate minus that of all "
           "other items"),
+    _Spec("examples", "The surest flips", (*NAMES, "item", "category", "group", "cluster", "text_before",
+          "outcome_before", "score_before", "text_after", "outcome_after", "score_after", "sureness", "clear"),
+          lambda b: b.examples, "before: the baseline; after: the accelerated model. sureness: the smaller |score| of "
+          "the two, half their distance where the sign stayed; clear: the baseline's |score| exceeds the noise floor"),
     _Spec("predictability", "Predictability across models", ("verdict", "share", "share_low",
           "share_high", "share_naive", "r2", "r2_low", "r2_high", "r2_naive", "mean_square", "n_models", "n_accels",
           "n_clusters", "reason"), lambda b: [b.predictability] if b.predictability else [],
