@@ -47,22 +47,22 @@ def row_limit(tables: Sequence[tuple[Table, int]]) -> int:
 
 def table_html(table: Table, anchor: str, limit: int) -> Markup:
     """The table, or its first `limit` rows with a word on where the others are."""
-    from markupsafe import Markup, escape
+    from markupsafe import Markup
 
     cut = ""
     if len(table.rows) > limit:
         cut = f" The first {limit:,} of {len(table.rows):,} rows; the file has all."
     note = f"{table.title}. {table.note.rstrip('.')}." if table.note else f"{table.title}."
-    link = f'<a href="tables/{escape(table.name)}.csv">tables/{escape(table.name)}.csv</a>'
-    head = "".join(f'<th scope="col" data-c="{escape(c)}">{escape(heading(c))}' for c in table.columns)
+    link = f'<a href="tables/{_text(table.name)}.csv">tables/{_text(table.name)}.csv</a>'
+    head = "".join(f'<th scope="col" data-c="{_text(c)}">{_text(heading(c))}' for c in table.columns)
     body = "".join("<tr>" + "".join(map(_cell, row, table.columns)) for row in table.rows[:limit])
     long = " long" * (len(table.rows) > PRINTED)
     paper = f'<p class="cut">On paper the first {PRINTED} of {len(table.rows):,} rows.</p>' if long else ""
     wide = " wide" * (len(table.columns) > SIDEWAYS) + " wider" * (len(table.columns) > SIDEWAYS + 6)
     return Markup(  # every part is escaped above or in _cell
-        f'<div class="t"><div class="scroll{wide}{long}" data-table="{escape(table.name)}" tabindex="0" role="group" '
-        f'aria-label="{escape(table.title)}"><table id="{escape(anchor)}"><caption><span>{escape(note)}{cut} {link}'
-        f"</span></caption><thead><tr>{head}</thead><tbody>{body}</tbody></table></div>"
+        f'<div class="t"><div class="scroll{wide}{long}" data-table="{_text(table.name)}" tabindex="0" role="group" '
+        f'aria-label="{_text(table.title)}"><table id="{_text(anchor)}"><caption><span>{_text(note)}{cut} {link}'
+        f"</span></caption><thead><tr>{head}</thead><tbody>{body}</tbody></table></div>{paper}</div>"
     )
 
 
@@ -98,8 +98,6 @@ def shown(text: str) -> str:
 
 
 def _cell(value: Any, column: str) -> str:
-    from markupsafe import escape
-
     if isinstance(value, bool):
         return f"<td>{'yes' if value else 'no'}"
     if isinstance(value, int):
@@ -109,6 +107,12 @@ def _cell(value: Any, column: str) -> str:
             return '<td data-v="nan">—'
         tiny = (column == "p" or column.startswith("p_")) and value < 0.0001
         return f'<td data-v="{value!r}">{"&lt;0.0001" if tiny else number(value)}'
-    text = shown(str(value))
+    text = str(value)
     name = ' class="name"' if len(text) <= (40 if column in ("model", "accel") else SHORT) else ""
-    return f"<td{name}>{escape(text)}"
+    return f"<td{name}>{_text(text)}"
+
+
+def _text(text: str) -> str:
+    from markupsafe import escape
+
+    return escape(shown(text))
