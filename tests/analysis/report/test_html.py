@@ -17,7 +17,7 @@ import pytest
 from analysis.report import brief, first, html, html_table
 from analysis.report.html_table import heading, row_limit, shown, table_html
 from analysis.report.tables import Table, all_tables
-from analysis.study import Missing, Study
+from analysis.study import BenchmarkResult, Missing, Study
 
 MISSING = [
     Missing("beta", "hqq4", "one", "missing", "not run"),
@@ -226,6 +226,15 @@ def test_the_example_file_holds_what_the_study_holds(study: Study) -> None:
     table = next(t for t in all_tables(study) if t.name == "examples")
     rows = list(csv.DictReader(io.StringIO(table.to_csv())))
     assert [row["item"] for row in rows] == [e.item for b in study.benchmarks for e in b.examples]
+
+
+def test_a_page_with_nothing_but_means_stands(study: Study) -> None:
+    empty = {f.name: [] for f in dataclasses.fields(BenchmarkResult) if f.name not in ("models", "accels", "means")
+             and isinstance(getattr(study.benchmarks[0], f.name), list)}  # fmt: skip
+    b = dataclasses.replace(study.benchmarks[0], **empty, predictability=None, scales=None, floor={})
+    page = html.render(dataclasses.replace(study, benchmarks=[b], transfers=[], predictable="", arms=[], cautions=[]))
+    assert page.count("<figure>") == 1
+    assert "No placebo was run" in page
 
 
 def test_many_cells_are_not_listed_one_by_one(study: Study) -> None:
