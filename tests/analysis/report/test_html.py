@@ -14,7 +14,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from analysis.report import brief, first, html, html_table
+from analysis.report import first, html, html_table, layers
 from analysis.report.html_table import heading, row_limit, shown, table_html
 from analysis.report.tables import Table, all_tables
 from analysis.study import BenchmarkResult, Missing, Study
@@ -147,14 +147,14 @@ def test_the_limit_falls_until_the_page_is_small() -> None:
 
 
 def test_every_heading_is_of_a_column_that_there_is(study: Study) -> None:
-    columns = {c for t in all_tables(study) for c in t.columns} | set(brief.CLASSIC) | set(brief.CALIBRATED)
+    columns = {c for t in all_tables(study) for c in t.columns} | set(layers.CLASSIC) | set(layers.CALIBRATED)
     assert set(html_table.HEADINGS) <= columns
     assert heading("n_items") == "items"
 
 
 def test_the_two_layers_stand_side_by_side_with_the_studys_numbers(study: Study) -> None:
     b = study.benchmarks[0]
-    classic, calibrated = brief.classic(b), brief.calibrated(b)
+    classic, calibrated = layers.classic(b), layers.calibrated(b)
     assert [row[4] for row in classic.rows] == [r.p_gg for a in b.anova for r in a.rows]
     assert [row[0] for row in classic.rows] == ["items"] * 3 + ["cluster means"] * 3
     found = dict(calibrated.rows)
