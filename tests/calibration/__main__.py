@@ -1,6 +1,7 @@
-"""python -m tests.calibration [studies]: simulate, print the tables, write them into docs/statistics.md.
+"""python -m tests.calibration [studies] [block]: simulate, print the tables, write them into docs/statistics.md.
 
-Between the markers of that file, so that no figure in it is typed by hand. `make calibrate` runs it.
+Between the markers of that file, so that no figure in it is typed by hand. `make calibrate` runs it. A block, "tests"
+or "parts", is rewritten alone where it is named.
 """
 
 from __future__ import annotations
@@ -8,18 +9,21 @@ from __future__ import annotations
 import math
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # before numpy: processes share the cores
 
-from tests.calibration import power
-from tests.calibration.designs import MISSING, NULLS, POWER, Design
+from tests.calibration import parts, power
+from tests.calibration.designs import ANSWERS, MISSING, NULLS, POWER, REFUSING, Design
+from tests.calibration.designs import PARTS as PART_DESIGNS
 from tests.calibration.measure import ALPHA, FLIPS, Rate, of_estimates, of_flips, of_predictability, of_tests, rates
 
 DOCS = Path(__file__).parents[2] / "docs" / "statistics.md"
 BEGIN, END = "<!-- calibration: begin (written by python -m tests.calibration) -->", "<!-- calibration: end -->"
+PARTS_BEGIN, PARTS_END = (m.replace("calibration:", "calibration of parts:") for m in (BEGIN, END))
 STUDIES = 2000
 FEW = 400  # of the slow ones
 TESTS = (
@@ -43,8 +47,85 @@ MEASURES = {"tests": of_tests, "estimates": of_estimates, "flips": of_flips, "fo
 Rows = Mapping[str, Mapping[str, Rate]]
 
 
-def main(studies: int = STUDIES, docs: Path = DOCS) -> int:
+@dataclass(frozen=True)
+class Part:
+    """One table of the second block: its title, what is counted, on which designs, with which nominal values."""
+
+    title: str
+    measure: Callable[[Design, int], Mapping[str, float]]
+    designs: Sequence[Design]
+    levels: tuple[str, ...]  # nominal alpha
+    coverages: tuple[str, ...] = ()  # nominal 1 - alpha
+    beside: tuple[str, ...] = ()  # without a nominal value
+
+    @property
+    def nominal(self) -> dict[str, float]:
+        """Column -> nominal value."""
+        return {**dict.fromkeys(self.coverages, 1 - ALPHA), **dict.fromkeys(self.levels, ALPHA)}
+
+
+AGGREGATE = ("any false shift", "interaction")
+PARTS = [
+    Part(
+        "**Published aggregates: max - min over four groups that are far apart, no true shift, by jackknife "
+        "pseudo-values** (coverage nominal 95, the others 5; a p is withheld where two groups tie for an extreme).",
+        parts.of_aggregates, PART_DESIGNS, AGGREGATE, ESTIMATES[:2], ("p withheld",),
+    ),
+    Part(
+        "**The same where the groups do not differ at all**, so that the intervals cannot be trusted: no p but of "
+        "the shifts and studies in which no tie was seen.",
+        parts.of_ties, PART_DESIGNS, AGGREGATE, ESTIMATES[:2], ("p withheld",),
+    ),
+    Part(
+        "**Log-odds: rates additive in log-odds** (coverage nominal 95).",
+        parts.of_logits, ANSWERS, ("interaction on log-odds",), ("coverage of log odds ratios",),
+    ),
+    Part(
+        "**Simple effects where no accelerator and no model does anything: % rejected (nominal 5).**",
+        parts.of_simple_effects, PART_DESIGNS, parts.SIMPLE, (), parts.CLASSIC,
+    ),
+    Part(
+        "**Refusals: accelerators add as much to the refused share of every model** (coverage nominal 95).",
+        parts.of_refusals, REFUSING,
+        ("interaction of refusals", "level of the refusal shift"), ("coverage of refusal shifts",),
+    ),
+]  # fmt: skip
+
+
+def main(studies: int = STUDIES, block: str = "", docs: Path = DOCS) -> int:
     """Run everything, print and write the tables; 1 if a default is off its nominal level on the unsafe side."""
+    off = [] if block == "parts" else of_tests_block(studies, docs)
+    off += [] if block == "tests" else of_parts_block(studies, docs)
+    for line in off:
+        print(f"OFF: {line}", file=sys.stderr)
+    return 1 if off else 0
+
+
+def of_parts_block(studies: int, docs: Path) -> list[str]:
+    """Run and write the tables of the parts of a report; what is off on the unsafe side."""
+    jobs = [(k, d, studies) for k, part in enumerate(PARTS) for d in part.designs]
+    with ProcessPoolExecutor(max_workers=2) as pool:
+        done = dict(zip([(k, d.name) for k, d, _ in jobs], pool.map(_run_part, jobs), strict=True))
+    texts = [f"{studies:,} simulated studies a row, as above."]
+    off: list[str] = []
+    for k, part in enumerate(PARTS):
+        rows = {d.name: done[k, d.name] for d in part.designs}
+        texts += [part.title, table(rows, (*part.coverages, *part.levels, *part.beside), nominal=part.nominal)]
+        off += unsafe(rows, part.levels, ALPHA, high_is_bad=True)
+        if part.measure is not parts.of_ties:  # those are known to be off, and every p of theirs is withheld
+            off += unsafe(rows, part.coverages, 1 - ALPHA, high_is_bad=False)
+    print("\n\n".join(texts))
+    write(docs, "\n\n".join(texts), PARTS_BEGIN, PARTS_END)
+    return off
+
+
+def _run_part(job: tuple[int, Design, int]) -> dict[str, Rate]:
+    k, design, studies = job
+    return rates(design, PARTS[k].measure, range(studies))
+
+
+def of_tests_block(studies: int, docs: Path) -> list[str]:
+    """Run and write the tables of tests, intervals, flips, predictability and power; what is off."""
     few = min(studies, FEW)
     jobs = [("tests", d, studies) for d in (*NULLS, *MISSING, *POWER)]
     jobs += [("estimates", d, studies) for d in NULLS]
@@ -85,9 +166,7 @@ def main(studies: int = STUDIES, docs: Path = DOCS) -> int:
     off = unsafe({**part("tests", NULLS)}, ("combined", "any false difference"), ALPHA, high_is_bad=True)
     off += unsafe(part("estimates", NULLS), ESTIMATES[:2], 0.95, high_is_bad=False)
     off += unsafe(part("estimates", NULLS), ESTIMATES[2:], ALPHA, high_is_bad=True)
-    for line in off:
-        print(f"OFF: {line}", file=sys.stderr)
-    return 1 if off else 0
+    return off
 
 
 def table(rows: Rows, columns: Sequence[str], *, nominal: Mapping[str, float]) -> str:
@@ -109,13 +188,13 @@ def unsafe(rows: Rows, columns: Sequence[str], nominal: float, *, high_is_bad: b
     ]
 
 
-def write(docs: Path, text: str) -> None:
+def write(docs: Path, text: str, begin: str = BEGIN, end: str = END) -> None:
     """Replace what stands between the markers of `docs`; ValueError where they are not there."""
     old = docs.read_text(encoding="utf-8")
-    if BEGIN not in old or END not in old:
+    if begin not in old or end not in old:
         raise ValueError(f"{docs}: has no calibration markers")
-    head, rest = old.split(BEGIN)
-    docs.write_text(f"{head}{BEGIN}\n\n{text}\n\n{END}{rest.split(END)[1]}", encoding="utf-8")
+    head, rest = old.split(begin)
+    docs.write_text(f"{head}{begin}\n\n{text}\n\n{end}{rest.split(end)[1]}", encoding="utf-8")
 
 
 def _run(job: tuple[str, Design, int]) -> dict[str, Rate]:
@@ -131,4 +210,4 @@ def _cell(rate: Rate | None, nominal: float) -> str:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(*map(int, sys.argv[1:2])))
+    raise SystemExit(main(*map(int, sys.argv[1:2]), *sys.argv[2:3]))

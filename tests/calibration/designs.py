@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,3 +139,16 @@ POWER = [
     Design("clusters of 10, ICC .3, one cell +.5", TENS, icc=0.3, effect=("cell", 0.5)),
     Design("clusters of 10, ICC .3, uneq. var., gentle +.05", TENS, icc=0.3, hetero=True, effect=("gentle", 0.05)),
 ]
+#: Of the parts of a report beside its verdict (parts.py).
+PARTS = [d for d in NULLS if d.law == "normal" and d.n_models == 3 and not (d.hetero and len(d.sizes) == 20)]
+ANSWERS = [
+    Design("independent, rate near .45", ALONE),
+    Design("independent, rate near .05", ALONE, rate=0.05),
+    Design("clusters of 10, ICC .3, rate near .45", TENS, icc=0.3),
+    Design("clusters of 10, ICC .3, rate near .05", TENS, icc=0.3, rate=0.05),
+    Design("20 unequal clusters (2-40), ICC .3, rate near .45", UNEVEN, icc=0.3),
+    Design("one cluster of 100 and 19 of 3, ICC .3, rate near .45", (100, *(3,) * 19), icc=0.3),
+    Design("9 clusters of 33, ICC .1, rate near .45", (33,) * 9, icc=0.1),
+]
+#: How often an answer is refused is its own matter (parts.py), so `rate` says nothing here.
+REFUSING = [replace(d, name=d.name.removesuffix(", rate near .45")) for d in ANSWERS if d.rate == 0.45]
