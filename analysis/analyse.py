@@ -37,6 +37,12 @@ def analyse(results: Path | str, settings: Settings | None = None, inputs: Input
     check_settings(settings)
     loaded = load(Path(results), inputs)
     refuse_without_baseline(loaded, Path(results))
+    return analyse_loaded(loaded, settings)
+
+
+def analyse_loaded(loaded: Loaded, settings: Settings) -> Study:
+    """Analyse results that were read. Raises AnalysisError as `analyse` does."""
+    check_settings(settings)
     frames = make_frames(loaded.cells)
     check_named(frames, settings.accels)
     _check_margins(frames, settings)

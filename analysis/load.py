@@ -9,9 +9,11 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from analysis.errors import AnalysisError
@@ -353,3 +355,15 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 def _unique(cells: Iterable[Cell]) -> list[Cell]:
     return list({cell.folder: cell for cell in cells}.values())
+
+
+class _Callable(ModuleType):
+    """A module that can be called: `analysis.load(...)` in a notebook is analysis.results.load."""
+
+    def __call__(self, *args: Any, **options: Any) -> Any:
+        from analysis.results import load as load_results
+
+        return load_results(*args, **options)
+
+
+sys.modules[__name__].__class__ = _Callable
