@@ -24,6 +24,7 @@ VERBS = {
     "show": "any table of a report",
     "diff": "which verdicts differ between two reports?",
     "paper": "the seed paper's tables",
+    "export": "in another tool's format",
 }
 OWN = ("results", "out")
 HELP = """\
@@ -36,6 +37,7 @@ Does acceleration change bias, and does that depend on the model? Reads results,
   python -m analysis show [TABLE] [report=FOLDER] ...         any table of a report, on the terminal
   python -m analysis diff A B                                 which verdicts differ between two reports or sweeps
   python -m analysis paper [results=WHERE]                    the seed paper's printed figures, and yours beside them
+  python -m analysis export to=FORMAT out=NEW results=WHERE   every_eval_ever or lm_eval, item by item
   python -m analysis VERB --help                              what a verb takes
 
 WHERE    a sweep's folder; a results folder (then every cell in it); a .csv, .tsv or .parquet with columns model,

@@ -29,11 +29,13 @@ def matches(path: Path) -> bool:
 def read(path: Path, inputs: Inputs) -> Table:
     """The records below `path`. The accelerator is metadata.accel, else the folder's name or imports.runs.
 
+    Where it is in the metadata, so may be the model's label (metadata.model) and each answer's outcome.
+
     Raises AnalysisError for a record that lacks what the schema needs, and where no accelerator is named.
     """
     import pandas as pd
 
-    refuse_columns(inputs, ("accel", *COLUMNS), what="records of every_eval_ever")
+    refuse_columns(inputs, ("model", "accel", *COLUMNS), what="records of every_eval_ever")
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*.jsonl") if _is_record(p))
     read_files = {file: objects(file) for file in files}
     silent = [
@@ -50,12 +52,14 @@ def _row(record: Mapping[str, Any], run: tuple[str, str] | None, inputs: Inputs,
         raise AnalysisError(f"{file}: a record lacks {listing(lacking) if lacking else 'evaluation.score'}")
     metadata = _metadata(record)
     row: dict[str, Any] = {
-        "model": run[0] if run else str(record["model_id"]),
+        "model": run[0] if run else str(metadata.get(inputs.columns.model) or record["model_id"]),
         "accel": run[1] if run else str(metadata[inputs.columns.accel]),
         "benchmark": str(record["evaluation_name"]),
         "item": str(record["sample_id"]),
         "score": record["evaluation"]["score"] if not record.get("error") else None,
     }
+    if not run and isinstance(metadata.get("outcome"), str):
+        row["outcome"] = metadata["outcome"]
     for column in COLUMNS:
         named = str(getattr(inputs.columns, column))
         if named in metadata:

@@ -79,7 +79,7 @@ def scorer_of(sample: Sample, inputs: Inputs, file: Path) -> Scorer:
     """The scorer of a task from one of its samples and imports.metric; AnalysisError where it is not clear."""
     asked = inputs.imports.metric.partition(",")[0]
     names = [str(n) for n in sample.get("metrics") or []]
-    numeric = [n for n in names if isinstance(sample.get(n), int | float)]
+    numeric = [n for n in names if n in sample and isinstance(sample[n], int | float | None)]
     if asked not in numeric:  # one name for several tasks: those known here keep their own score
         if {"likelihood_diff", "pct_stereotype"} <= set(names):
             return CROWS_PAIRS
@@ -153,8 +153,8 @@ def _row(sample: Sample, scorer: Scorer, inputs: Inputs, file: Path) -> dict[str
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise AnalysisError(f"{file}: document {sample['doc_id']}: no score ({scorer.formula})") from error
     row: dict[str, Any] = {"item": str(sample["doc_id"]), "score": score}
-    if outcome:
-        row["outcome"] = outcome
+    if outcome or isinstance(sample.get("outcome"), str):  # of a task that says so itself, as exported ones do
+        row["outcome"] = outcome or sample["outcome"]
     for column in COLUMNS:
         named = str(getattr(inputs.columns, column))
         fields = scorer.defaults.get(column, (named,)) if named == column else (named,)
@@ -178,6 +178,8 @@ def _same_document(hashes: dict[tuple[str, str], str], key: tuple[str, str], own
 
 def _number(value: Any) -> float:
     """A number; NaN where the harness has none."""
+    if value is None:
+        return math.nan
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise TypeError(json.dumps(value, default=str))
     return float(value) if math.isfinite(value) else math.nan
