@@ -218,6 +218,11 @@ def started() -> bool:
     return _Current.sweep is not None
 
 
+def current_sweep() -> Sweep | None:
+    """The sweep that this process launched, once it is planned."""
+    return _Current.sweep
+
+
 def typed_line() -> str:
     """What was typed, as a line that can be typed again."""
     return redact(shlex.join(["python", "-m", "biaslab", *sys.argv[1:]]))
