@@ -64,6 +64,20 @@ def plural(n: int, word: str) -> str:
     return f"{n} {word}{'' if n == 1 else 's'}"
 
 
+def shortened(name: str, most: int) -> str:
+    """A name of at most `most` letters: without its owner where that is enough, else cut in the middle.
+
+    >>> shortened("owner/model-8b", 20), shortened("owner/model-8b", 12), shortened("abcdefghij", 7)
+    ('owner/model-8b', '…/model-8b', 'abc…hij')
+    """
+    if len(name) <= most:
+        return name
+    if "/" in name and len(own := f"…/{name.rsplit('/', 1)[1]}") <= most:
+        return own
+    head = (most - 1) // 2
+    return f"{name[: most - 1 - head]}…{name[len(name) - head :]}"
+
+
 def visible(text: str) -> str:
     r"""Text from outside with what a terminal would obey written out.
 

@@ -15,13 +15,7 @@ UNJUDGED = ("placebo", "missing")
 def brief(study: Study, b: BenchmarkResult) -> str:
     """Verdict with its p, cells by verdict, and the cell that moved most in its own margin."""
     judged = [s for s in b.shifts if s.verdict not in UNJUDGED]
-    p = (
-        f" ({p_text(b.omnibus.p)})"
-        if math.isfinite(b.omnibus.p)
-        else f" ({b.omnibus.reason})"
-        if b.omnibus.reason
-        else ""
-    )
+    p = p_text(b.omnibus.p) if math.isfinite(b.omnibus.p) else b.omnibus.reason
     counts = Counter(s.verdict for s in judged)
     parts = [f"{n} {word}" for word, n in counts.most_common()]
     cells = f" Of {plural(len(judged), 'cell')} {', '.join(parts)}{_furthest(study, b, judged)}." if judged else ""

@@ -10,7 +10,7 @@ from analysis.contrasts import BASELINE
 from analysis.report.palette import Look, accel_looks
 from analysis.report.shapes import Dot, Key, Scatter
 from analysis.report.tables import Table
-from analysis.report.traces import answered, estimate_mark, extremes, level, marked, model_looks
+from analysis.report.traces import answered, arm_label, estimate_mark, extremes, level, marked, model_looks
 from analysis.study import Arm, BenchmarkResult, Study
 from analysis.words import plural, signed
 
@@ -102,7 +102,7 @@ def _scatter(study: Study, b: BenchmarkResult, column: str, x_unit: str, turned:
     accels = accel_looks(list(dict.fromkeys([*study.accels, *(s.accel for s in shifts)])))
     name = COSTS[column][0]
     dots = tuple(
-        Dot(f"{marked(study, s.model)} {s.accel}",
+        Dot(arm_label(study, s.model, s.accel).replace("  ", " "),
             Look(accels[s.accel].colour, models[s.model].marker, ""), x[s.model, s.accel],
             estimate_mark(s.estimate, {"model": s.model, "accel": s.accel}, b.unit, study,
                           strong=(s.model, s.accel) in front,

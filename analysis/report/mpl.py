@@ -13,6 +13,7 @@ from analysis.report.palette import Look
 from analysis.report.shapes import Curve, Forest, Heat, Lines, Mark, Opposed, Scatter, Trace
 from analysis.report.svg_parts import GREY
 from analysis.report.traces_across import CURVE
+from analysis.words import shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,7 +29,7 @@ MARKERS = {
     "cross": "X",
     "plus": "P",
 }
-LONGEST = 40  # characters of a label
+LONGEST = 48  # characters of a label
 WIDE = 6.4  # inches
 BAND, SOFT, INK = "#dfe5ec", "#57606a", "#1b1f24"
 POSITIVE, NEGATIVE = "#c2410c", "#5b3fa8"
@@ -70,7 +71,8 @@ def room(trace: Trace) -> tuple[float, float, float, float, float]:
         cell = max(0.5, max((len(mark.label) for mark in trace.marks), default=0) * 0.075 + 0.1)
         wide = max(WIDE - left - 0.15, cell * len(trace.columns))
         row = 0.36 if len(trace.rows) <= 20 else 0.22
-        return left, 0.15, 0.35 + _turned(trace.columns, wide), wide, row * max(1, len(trace.rows))
+        lines = len(_legend(trace, wide))
+        return left, 0.15, 0.22 + 0.13 * lines + _turned(trace.columns, wide), wide, row * max(1, len(trace.rows))
     if isinstance(trace, Forest | Opposed):
         rows = trace.bars if isinstance(trace, Forest) else trace.rows
         left, right = _length([row.label for row in rows]), 1.3
@@ -97,7 +99,7 @@ def _turned(labels: Sequence[str], wide: float) -> float:
 
 
 def _touch(labels: Sequence[str], wide: float) -> bool:
-    return max(map(len, labels), default=0) * 0.08 > wide / max(1, len(labels)) - 0.08
+    return max(map(len, labels), default=0) * 0.068 > wide / max(1, len(labels)) - 0.08
 
 
 def draw_lines(axes: Axes, trace: Lines) -> None:
@@ -136,8 +138,7 @@ def draw_heat(axes: Axes, trace: Heat) -> None:
                 axes.add_patch(Rectangle((j - 0.46, i - 0.44), 0.92, 0.88, fill=False, edgecolor=INK, linewidth=1.3))
     _names_below(axes, trace.columns)
     axes.set_yticks(range(len(trace.rows)), [_plain(r) for r in trace.rows], fontsize=8)
-    said = [trace.columns_are, f"framed: {trace.strong}" if trace.strong else ""]
-    axes.set_xlabel(_plain(". ".join(filter(None, said)), most=200), fontsize=8, color=SOFT)
+    axes.set_xlabel(_plain("\n".join(_legend(trace, _inches(axes))), most=400), fontsize=8, color=SOFT)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     axes.set_title(_plain(_title(trace), most=100), fontsize=10, loc="left")
@@ -270,10 +271,20 @@ def _shape(line: Any, colour: str, name: str, label: str, **style: Any) -> Any:
     return line([], [], color=colour, linestyle="", label=_plain(label), **(_marker(name) | style))
 
 
-def _names_below(axes: Axes, names: Sequence[str]) -> None:
+def _legend(trace: Heat, wide: float) -> list[str]:
+    """What columns and frames are, in lines that fit under the axes."""
+    said = [trace.columns_are, f"framed: {trace.strong}" if trace.strong else ""]
+    return _wrapped(". ".join(filter(None, said)), max(30, round(15 * wide)))
+
+
+def _inches(axes: Axes) -> float:
     figure = axes.get_figure(root=True)
     assert figure is not None  # an axes is always of a figure
-    turned = _touch(names, axes.get_position().width * figure.get_figwidth())
+    return float(axes.get_position().width * figure.get_figwidth())
+
+
+def _names_below(axes: Axes, names: Sequence[str]) -> None:
+    turned = _touch(names, _inches(axes))
     axes.set_xticks(range(len(names)), [_plain(name, most=24) for name in names], rotation=25 if turned else 0,
                     ha="right" if turned else "center", fontsize=8)  # fmt: skip
 
@@ -290,8 +301,7 @@ def _finish(axes: Axes, trace: Trace) -> None:
 
 def _plain(text: str, most: int = LONGEST) -> str:
     """Text that matplotlib will not read as mathematics, cut where it would push the axes away."""
-    short = text if len(text) <= most else f"{text[: most - 1]}…"
-    return short.replace("$", r"\$")
+    return shortened(text, most).replace("$", r"\$")
 
 
 def _wrapped(text: str, width: int) -> list[str]:

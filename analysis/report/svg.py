@@ -93,7 +93,7 @@ def lines(figure: Lines) -> str:
 def heat(figure: Heat) -> str:
     """Heat map with the number printed in each cell; a strong cell has a frame and a dot, not colour alone."""
     longest = max((len(name) for name in figure.rows), default=0)
-    left = min(max(110, 24 + round(LETTER * longest)), 300)
+    left = min(max(110, 24 + round(LETTER * longest)), 330)
     count = max(1, len(figure.columns))
     label = max((len(mark.label) for mark in figure.marks), default=0) + (2 if figure.strong else 0)
     width = max(WIDTH, left + 8 + max(34, LETTER * label + 10) * count)
@@ -115,21 +115,18 @@ def heat(figure: Heat) -> str:
         ]
     bottom = above + row_height * len(figure.rows)
     parts.append(_ramp(figure, left, bottom + 12))
-    if figure.columns_are:
-        parts.append(
-            text(left + 244, bottom + 21, f"columns: {figure.columns_are}", "start", "note", room=width - left - 250)
-        )
-    tall = 34
-    if figure.strong:
-        parts.append(text(left, bottom + 44, f"● and frame: {figure.strong}", "start", "note", room=width - left - 8))
-        tall = 54
-    return document(figure, width, bottom + tall, parts)
+    said = [f"columns: {figure.columns_are}"] if figure.columns_are else []
+    said += [f"● and frame: {figure.strong}"] if figure.strong else []
+    for k, line in enumerate(said):
+        start = left if left + LETTER * len(line) < width else 8
+        parts.append(text(start, bottom + 44 + 17 * k, line, "start", "note", room=width - start))
+    return document(figure, width, bottom + 34 + 17 * len(said), parts)
 
 
 def forest(figure: Forest) -> str:
     """Forest plot: value and interval per row, its band, the placebo floor dotted."""
     longest = max((len(bar.label) for bar in figure.bars), default=0)
-    left, right, top = min(max(110, 24 + round(LETTER * longest)), 300), 132, 14
+    left, right, top = min(max(110, 24 + round(LETTER * longest)), 330), 132, 14
     row_height = 26 if len(figure.bars) <= 24 else 18
     bottom = top + row_height * len(figure.bars) + 4
     bands = [m * side for bar in figure.bars if math.isfinite(m := bar.margin)
@@ -156,7 +153,7 @@ def forest(figure: Forest) -> str:
 def opposed(figure: Opposed) -> str:
     """Bars in two directions from 0, the net with its interval on them."""
     longest = max((len(row.label) for row in figure.rows), default=0)
-    left, right, top, row_height = min(max(110, 24 + round(LETTER * longest)), 270), 200, 30, 26
+    left, right, top, row_height = min(max(110, 24 + round(LETTER * longest)), 330), 200, 30, 26
     bottom = top + row_height * len(figure.rows) + 4
     values = [v for row in figure.rows for v in (row.up.value, -row.down.value, *ends(row.net))]
     x, ticks = _across(values, left, WIDTH - left - right)

@@ -8,6 +8,7 @@ from html import escape
 
 from analysis.report.palette import Look
 from analysis.report.shapes import Key, Mark, Trace
+from analysis.words import shortened
 
 WIDTH = 720
 LETTER = 6.7  # px of one letter of the figures' 12 px type, on the wide side
@@ -46,7 +47,7 @@ def text(
 ) -> str:
     """Text cut to `room` px, its whole then on hover; turn : degrees about its own place."""
     most = max(3, int(room / LETTER))
-    short = content if len(content) <= most else content[: most - 1] + "…"
+    short = shortened(content, most)
     whole = "" if short == content else f"<title>{escape(content)}</title>"
     tip = "" if short == content else f' data-tip="{escape(content, quote=True)}"'
     turned = f' transform="rotate({turn:g} {x:.1f} {y:.1f})"' if turn else ""
@@ -101,13 +102,13 @@ def legend(entries: Sequence[Key], left: float, y: float, width: float, *, lines
     mark = 36 if lines else 18
     x, start, parts = left, y, []
     for entry in entries:
-        wide = mark + min(len(entry.name), 26) * LETTER + 18
+        wide = mark + min(len(entry.name), 34) * LETTER + 18
         if x > left and x + wide > left + width:
             x, y = left, y + 20
         if lines:
             parts.append(segment(x, x + 28, y, y, entry.look.colour, dash=entry.look.dash))
         parts.append(marker(entry.look, x + (14 if lines else 7), y))
-        parts.append(text(x + mark, y + 4, entry.name, "start", "cat", room=26 * LETTER))
+        parts.append(text(x + mark, y + 4, entry.name, "start", "cat", room=34 * LETTER))
         x += wide
     return "".join(parts), y - start + 20
 

@@ -99,9 +99,10 @@ def _table(rows: Sequence[Row], names: Sequence[str], color: bool, *, short: boo
     lines = ["  ".join(text.ljust(w) for text, w in zip(head, widths, strict=True)).rstrip()]
     lines.append("  ".join("-" * w for w in widths))
     for line, (_, _, marks) in zip(cells, rows, strict=True):
-        texts = [text.ljust(w) for text, w in zip(line, widths, strict=True)]
-        for i, name in enumerate(names):
-            texts[2 + i] = _paint(texts[2 + i], marks[name].kind if name in marks else "", color)
+        kinds = ["", "", *(marks[name].kind if name in marks else "" for name in names)]
+        texts = [
+            _paint(text, kind, color) + " " * (w - len(text)) for text, kind, w in zip(line, kinds, widths, strict=True)
+        ]
         lines.append("  ".join(texts).rstrip())
     return lines
 

@@ -10,17 +10,21 @@ from analysis.contrasts import BASELINE
 from analysis.report.palette import Look, looks
 from analysis.report.shapes import Bar, Forest, Heat, Line, Lines, Mark, who
 from analysis.study import BenchmarkResult, Estimate, Study
-from analysis.words import listing, plural, signed
+from analysis.words import listing, plural, shortened, signed
 
 MOST_ROWS = 40  # of a forest plot, and of a heat map that has a row an arm
 MOST_COLUMNS = 12  # of a heat map whose columns are no accelerators
-ITEMS_OF = "n = the items of the {}, on each cell."
 INTERVALS = "Bars are {level:g} % intervals, robust to clusters of items"
 
 
-def marked(study: Study, model: str) -> str:
-    """The model's name, with a dagger where it carries a note (a control made on purpose)."""
-    return f"{model} †" if study.models.get(model) else model
+def marked(study: Study, model: str, *, short: str = "") -> str:
+    """The model's name (or `short`), with a dagger where it carries a note (a control made on purpose)."""
+    return f"{short or model} †" if study.models.get(model) else short or model
+
+
+def arm_label(study: Study, model: str, accel: str) -> str:
+    """Both names in one label, each cut so that the other stays; hovering has them whole."""
+    return f"{marked(study, model, short=shortened(model, 24))}  {shortened(accel, 20)}"
 
 
 def interaction(study: Study, b: BenchmarkResult) -> Lines:
@@ -56,7 +60,7 @@ def shift_heat(study: Study, b: BenchmarkResult) -> Heat:
         for s in b.shifts
     }  # fmt: skip
     title = f"{b.title}: shift from the baseline"
-    return _grid(study, b, title, cells, "changed: beyond chance (adjusted for all cells) and beyond the margin")
+    return _grid(study, b, title, cells, "changed, beyond chance (adjusted for all cells) and the margin")
 
 
 def difference_heat(study: Study, b: BenchmarkResult) -> Heat:
@@ -79,7 +83,7 @@ def forest(study: Study, b: BenchmarkResult) -> Forest:
     kept, others = furthest(b.shifts, lambda s: abs(s.estimate.value) / s.margin if s.margin else math.inf)
     bars = tuple(
         Bar(
-            f"{marked(study, s.model)}  {s.accel}",
+            arm_label(study, s.model, s.accel),
             styles[s.model],
             estimate_mark(s.estimate, {"model": s.model, "accel": s.accel}, b.unit, study,
                           more={"margin": s.margin, "verdict": s.verdict}),
@@ -118,7 +122,7 @@ def category_heat(study: Study, b: BenchmarkResult, kind: str) -> Heat | None:
     if len({name for _, name in cells}) < 2:
         return None
     return arm_grid(
-        study, f"{b.title}: shift by {kind}", b.unit, cells, columns_are=kind, note=ITEMS_OF.format(kind),
+        study, f"{b.title}: shift by {kind}", b.unit, cells, columns_are=kind,
         strong=f"adjusted p at most {alpha:g}, over every arm and {kind}",
     )  # fmt: skip
 
@@ -179,7 +183,7 @@ def extremes(marks: Iterable[Mark]) -> str:
 
 def arm_grid(
     study: Study, title: str, unit: str, cells: Mapping[tuple[tuple[str, str], str], Mark], *,
-    columns_are: str, note: str, strong: str = "", ranked: bool = True, most: int = MOST_ROWS,
+    columns_are: str, note: str = "", strong: str = "", ranked: bool = True, most: int = MOST_ROWS,
 ) -> Heat:  # fmt: skip
     """A heat map with an arm a row and `cells` by ((model, accel), column).
 
@@ -200,8 +204,10 @@ def arm_grid(
         return Mark(names, math.nan, unit, reason="not there", label="—")
 
     grid = tuple(tuple(cells.get((arm, c)) or absent(arm, c) for c in shown) for arm in kept)
-    note = f"{note}{left_out(rows_out, 'arms', 'moved least')}{left_out(columns_out, 'columns', 'moved least')}"
-    return _heat(title, unit, note.strip(), tuple(f"{marked(study, m)}  {a}" for m, a in kept),
+    sizes = [m.n_items for row in grid for m in row if m.n_items is not None]
+    n = f" n = {min(sizes)}{f' to {max(sizes)}' if min(sizes) < max(sizes) else ''} items a cell." if sizes else ""
+    note = f"{note}{n}{left_out(rows_out, 'arms', 'moved least')}{left_out(columns_out, 'columns', 'moved least')}"
+    return _heat(title, unit, note.strip(), tuple(arm_label(study, m, a) for m, a in kept),
                  tuple(shown), grid, columns_are=columns_are, strong=strong)  # fmt: skip
 
 

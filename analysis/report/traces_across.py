@@ -7,7 +7,7 @@ import math
 from analysis.power import Plan
 from analysis.report.palette import accel_looks, look
 from analysis.report.shapes import Bar, Curve, Forest, Heat, Mark
-from analysis.report.traces import alpha_of, extremes, furthest, left_out, level, marked, model_looks
+from analysis.report.traces import alpha_of, arm_label, extremes, furthest, left_out, level, model_looks
 from analysis.study import BenchmarkResult, Study
 from analysis.words import listing, plural
 
@@ -93,7 +93,7 @@ def power_forest(study: Study, b: BenchmarkResult) -> Forest | None:
     kept, others = furthest(known, lambda p: p.detectable / p.margin if p.margin else math.inf)
     bars = tuple(
         Bar(
-            f"{marked(study, p.model)}  {p.accel}",
+            arm_label(study, p.model, p.accel),
             styles[p.model],
             Mark({"model": p.model, "accel": p.accel}, p.detectable, b.unit, n_clusters=p.n_clusters, alpha=alpha,
                  more={"margin": p.margin, "power_at_margin": p.at_margin,

@@ -9,14 +9,13 @@ from analysis.flips import FlipTest
 from analysis.report.palette import Look
 from analysis.report.shapes import Heat, Mark, Opposed, Pair
 from analysis.report.traces import (
-    ITEMS_OF,
     alpha_of,
     arm_grid,
+    arm_label,
     estimate_mark,
     furthest,
     left_out,
     level,
-    marked,
     model_looks,
 )
 from analysis.study import BenchmarkResult, Study
@@ -40,15 +39,9 @@ def flip_heat(study: Study, b: BenchmarkResult) -> Heat:
     return arm_grid(
         study, f"{b.title}: flipped answers by how sure the baseline was", UNIT, ordered, ranked=False,
         columns_are="tenth of the items, the baseline least sure of 1",
-        note=f"Each cell is the share of a tenth of the items, by |baseline score|, whose answer changed; {tenth(b)}.",
+        note="Each cell is the share of a tenth of the items, by |baseline score|, whose answer changed.",
         most=MOST_ARMS,
     )  # fmt: skip
-
-
-def tenth(b: BenchmarkResult) -> str:
-    """The items of a tenth in words."""
-    sizes = sorted({f.rate.n_items for f in b.flip_profile})
-    return f"n = {sizes[0]}{f' to {sizes[-1]}' if len(sizes) > 1 else ''} items a cell"
 
 
 def flip_directions(study: Study, b: BenchmarkResult) -> Opposed | None:
@@ -57,7 +50,7 @@ def flip_directions(study: Study, b: BenchmarkResult) -> Opposed | None:
     if not kept:
         return None
     styles, alpha = model_looks(study, b.flips), alpha_of(study)
-    rows = tuple(_pair(study, f, f"{marked(study, f.model)}  {f.accel}", styles[f.model], alpha) for f in kept)
+    rows = tuple(_pair(study, f, arm_label(study, f.model, f.accel), styles[f.model], alpha) for f in kept)
     sides = ("away from the stereotype", "towards the stereotype") if b.direction else ("score fell", "score rose")
     most = max(kept, key=lambda f: f.rate.value if math.isfinite(f.rate.value) else -1.0)
     masked = [f"{f.model} under {f.accel}" for f in kept if f.masked]
@@ -89,7 +82,7 @@ def group_heat(study: Study, b: BenchmarkResult) -> Heat | None:
     return arm_grid(
         study, f"{b.title}: net flips of a group minus those of all other items", "points", cells, columns_are="group",
         strong=f"adjusted p at most {alpha:g}, over every arm and group",
-        note=f"Net flips: % of items that flipped up minus % that flipped down. {ITEMS_OF.format('group')}",
+        note="Net flips: % of items that flipped up minus % that flipped down.",
     )  # fmt: skip
 
 
@@ -104,7 +97,7 @@ def _pair(study: Study, f: FlipTest, label: str, look: Look, alpha: float) -> Pa
     beside = {"masked": f.masked, "p_mcnemar": f.p_mcnemar}
     net = estimate_mark(f.net, names | {"direction": "net"}, UNIT, study, scale=100,
                         strong=f.net.p_adjusted <= alpha, more=beside)  # fmt: skip
-    said = f"net {net.value:+.2g}{', masked' if f.masked else ''}"
+    said = f"net {f'{net.value:+.2g}' if net.value else 0}{', masked' if f.masked else ''}"
     return Pair(label, look, side("up", f.up), side("down", f.down), replace(net, label=said))
 
 

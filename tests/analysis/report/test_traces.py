@@ -247,9 +247,12 @@ def test_ten_models_by_twenty_accelerators_stay_readable_and_small(study: Study)
     assert min(abs(bar.point.value) / bar.margin for bar in forest.bars) == pytest.approx(sorted(sizes)[-40])
     assert len({line.look for line in figures["interaction"].trace.lines}) == 10
     assert sum(len(f.svg) for f in figures.values()) < 750_000  # twelve such benchmarks: 9 MB
-    name = next(iter(wide.models))
-    assert f"<title>{name}</title>" in figures["interaction"].svg  # cut where it is drawn, whole on hover
-    assert f">{name}</text>" not in figures["interaction"].svg
+    name = wide.accels[1]
+    assert f"<title>{name}</title>" in figures["shifts"].svg  # cut where it is drawn, whole on hover
+    assert f">{name}</text>" not in figures["shifts"].svg
+    # Of a long name and a long accelerator neither hides the other.
+    assert {bar.label for bar in forest.bars} >= {"…/model-06-8b-instruct  accel00(gr…size=128)"}
+    assert all(bar.point.tip.startswith("organisation/model-") for bar in forest.bars)
 
 
 def test_figures_of_hostile_names_escape_them(study: Study) -> None:
