@@ -152,7 +152,7 @@ def _tracker() -> Iterator[Finding]:
     where = f"logged in at {host}" if logged_in(os.environ) else f"not logged in at {host} (`wandb login`)"
     for words, hub in (("embedded and local models", False), ("hub models", True)):
         mode = resolve_mode(TrackerConfig(), os.environ, hub=hub)
-        text = {"none": "not tracked", "offline": "kept offline, for `wandb sync`", "online": "sent as they end"}[mode]
+        text = {"none": "not tracked", "offline": "kept offline (`biaslab sync`)", "online": "sent as they end"}[mode]
         yield Finding("ok", "wandb", f"{where}; runs of {words}: {text}")
 
 

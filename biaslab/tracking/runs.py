@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -209,6 +210,8 @@ def _run(settings: Mapping[str, Any], spec: _Run) -> Iterator[Any]:
     import wandb
 
     digest = hashlib.sha256(f"{settings['sweep']}\0{spec.job}\0{spec.name}".encode()).hexdigest()[:16]
+    while list((Path(settings["outputs"]) / "wandb").glob(f"offline-run-{time.strftime('%Y%m%d_%H%M%S')}-{digest}")):
+        time.sleep(0.1)  # W&B names a run's folder by the second: written twice in one, it would be the same folder
     run = wandb.init(
         mode="offline",
         dir=settings["outputs"],
