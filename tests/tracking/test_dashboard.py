@@ -42,8 +42,8 @@ def test_a_chart_of_another_spec_has_another_name() -> None:
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        ((), "no sweep below outputs/sweeps"),
-        (("nowhere",), "no sweep.json there"),
+        ((), "no sweep in outputs"),
+        (("nowhere",), "no sweep in nowhere"),
         (("tracker.nonsense=1",), "nonsense"),
     ],
 )
