@@ -217,11 +217,11 @@ class _Job:
         chunks = self.store.chunks(spec.ref, attempt, conditions)
         with self._deadline([spec], started):
             self.reporter.begin_cell(_words(spec), cells.count_requests(spec, config, info))
-            arm.model.asked = ""  # it says how the arm's perplexity was asked, or another cell
+            arm.model.asked = arm.model.wrote = ""  # they speak of the arm's perplexity, or of another cell
             result = cells.compute(spec, config, arm.model, self.engine, self.reporter.advance, chunks)
         content = self._describe(spec, arm, started)
         content |= {"metrics": result.metrics, "coverage": result.coverage}
-        content["environment"]["scored"] = arm.model.asked or "written"  # how; a cell that only writes scores nothing
+        content["environment"] |= {"scored": arm.model.asked or None, "written": arm.model.wrote or None}
         content["timings"] = {**arm.timings, **result.timings}
         content["finished"] = _now()
         folder = self.store.write(spec.ref, result.records, content, attempt=attempt)

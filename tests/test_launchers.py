@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from biaslab import launchers
 from biaslab.errors import ConfigError
+from biaslab.launchers import thread_share
 from tests.cli.run import biaslab
 
 
@@ -30,6 +32,25 @@ def test_a_lacking_library_is_said_with_the_line_that_installs_it(monkeypatch: p
 def test_what_is_not_ours_is_left_alone(monkeypatch: pytest.MonkeyPatch, target: str) -> None:
     monkeypatch.setattr(launchers, "import_module", lambda name: pytest.fail(f"imported {name}"))
     launchers.register_launchers(target)
+
+
+@pytest.mark.parametrize(("n_jobs", "share"), [(1, "6"), (2, "3"), (4, "1"), (100, "1"), (-1, "1")])
+def test_workers_of_one_machine_share_its_processors(monkeypatch: pytest.MonkeyPatch, n_jobs: int, share: str) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
+    for name in ("OMP_NUM_THREADS", "RAYON_NUM_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("MKL_NUM_THREADS", "5")
+    assert thread_share(n_jobs) == {"OMP_NUM_THREADS": share, "RAYON_NUM_THREADS": share}
+
+
+def test_a_worker_of_the_pool_has_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    loky = pytest.importorskip("joblib.externals.loky", reason="needs joblib")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    pool = loky.get_reusable_executor(max_workers=1, kill_workers=True, env={**thread_share(1), "OMP_NUM_THREADS": "7"})
+    try:
+        assert pool.submit(os.getenv, "OMP_NUM_THREADS").result(timeout=120) == "7"
+    finally:
+        pool.shutdown(kill_workers=True)
 
 
 def test_hydra_finds_a_registered_launcher_by_its_name() -> None:

@@ -34,7 +34,7 @@ class Engine:
     batch_tokens : tokens of one forward, padding included (one row may exceed it); of a generating batch's
         cache, four times as many. max_batch : rows of a forward.
     padding_side : "right" or "left", of scoring; generation always pads on the left.
-    way : "auto" scores the fastest way that is exact for the model (see biaslab.engine.ways); "padded" in
+    way : "auto" asks the fastest way that is exact for the model (see biaslab.engine.ways); "padded" in
         padded batches; "alone" one row at a time.
     """
 
@@ -89,6 +89,7 @@ class Engine:
                 limits,
                 on_progress,
                 on_batch,
+                self.way,
             )
         responses = dict(zip((*scored, *written), (*answers, *texts), strict=True))
         return [responses[i] for i in range(len(requests))]

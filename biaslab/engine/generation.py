@@ -33,6 +33,8 @@ from biaslab.engine.batching import (
 from biaslab.engine.onednn import quick_products
 from biaslab.engine.prompts import EmptyRequest, Renderer, digest
 from biaslab.engine.requests import Decoding, Generate, GenerateResponse
+from biaslab.engine.scoring import ALONE, AUTO
+from biaslab.engine.ways import writing_way
 from biaslab.models.base import LoadedModel
 
 if TYPE_CHECKING:
@@ -67,12 +69,14 @@ def generate(
     limits: Limits,
     on_done: Callable[[int], None] | None = None,
     on_batch: OnBatch | None = None,
+    way: str = AUTO,
 ) -> list[GenerateResponse]:
     """An answer to each request, in order.
 
     seeds : of each request's own generator; only sampled decoding needs them.
     A prompt that does not leave room for max_new_tokens within the context window is `too_long`.
     on_done : called with the number of requests answered since the last call. on_batch : told each batch.
+    way : "padded" or "alone"; "auto": in batches where they change nothing. `model.wrote` says which it was.
     Raises ValueError for a wrong decoding or missing seeds, CellFailed for NaN or infinite logits.
     """
     if not requests:
@@ -100,7 +104,9 @@ def generate(
     if on_done is not None and len(fitting) < len(writings):
         on_done(len(writings) - len(fitting))
     widths = [lengths[i] for i in fitting]
-    roomy = dataclasses.replace(limits, batch_tokens=CACHED_TOKENS * limits.batch_tokens)
+    model.wrote = writing_way(model, [writings[i].prompt for i in fitting], limits) if way == AUTO else way
+    rows = 1 if model.wrote == ALONE else limits.max_batch
+    roomy = dataclasses.replace(limits, batch_tokens=CACHED_TOKENS * limits.batch_tokens, max_batch=rows)
     with quick_products(model, sum(widths)):
         run_batches(longest_first(widths), roomy, take_padded(widths), forward, done)
     return [_response(model, writing) for writing in writings]

@@ -24,7 +24,8 @@ def quick_products(model: LoadedModel, n_tokens: int) -> Iterator[None]:
     """Within it, each plain Linear layer of a model on a CPU multiplies by a packed copy of its weight.
 
     Only layers of exactly that class: a quantized or wrapped layer keeps its own forward. A weight that
-    nothing else uses is given up for its packed copy and unpacked, bit by bit the same, at the end.
+    nothing else uses is given up for its packed copy and unpacked, bit by bit the same, at the end; one of a
+    mapped file stays where it is: to give it up frees nothing, and where it is other processes share it.
     """
     import torch
 
@@ -70,13 +71,14 @@ def _pack(layer: nn.Linear) -> Callable[[], None]:
     dense = layer.weight
     packed = torch.ops.mkldnn._reorder_linear_weight(dense.data, ROWS)
     bias = layer.bias
+    mapped = None if dense.untyped_storage().resizable() else dense.data
     layer.weight = torch.nn.Parameter(dense.data.new_empty(0, dense.shape[1]), requires_grad=False)
     dense.data = layer.weight.data
     layer.forward = partial(_forward, packed=packed, bias=bias)  # type: ignore[method-assign]
 
     def undo() -> None:
         del layer.forward
-        dense.data = packed.to_dense()
+        dense.data = packed.to_dense() if mapped is None else mapped
         layer.weight = dense
 
     return undo

@@ -13,9 +13,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from biaslab.engine.batching import Limits
+from biaslab.engine.batching import Ids, Limits
 from biaslab.engine.prompts import Span
-from biaslab.engine.scoring import ALONE, PACKED, PADDED, Row, score_rows
+from biaslab.engine.scoring import ALONE, PACKED, PADDED, Row, rows_of, score_rows
 from biaslab.errors import CellFailed
 from biaslab.models.base import GENERATED_ONLY, LoadedModel
 
@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 #: In float32 it measures 1e-5; 16-bit types move single tokens by up to .2 with the batch alone.
 TOLERANCE = {"float32": 1e-3, "float64": 1e-6}
 HALF_TOLERANCE = 0.5
+#: Tokens of a prompt whose log p show whether a batch changes what is written after it.
+N_LAST = 8
 
 
 def choose_way(model: LoadedModel, rows: Sequence[Row], spans: Sequence[Span], limits: Limits) -> str:
@@ -32,6 +34,19 @@ def choose_way(model: LoadedModel, rows: Sequence[Row], spans: Sequence[Span], l
 
     Packs do not read a quantized KV cache; padded batches do.
     """
+    by_cache = model.cache_factory is not None and model.cache_use != GENERATED_ONLY
+    return _first(model, rows, spans, limits, [PACKED, PADDED] if not by_cache and _may_pack(model) else [PADDED])
+
+
+def writing_way(model: LoadedModel, prompts: Sequence[Ids], limits: Limits) -> str:
+    """Padded or alone: how these prompts can be answered, by the log p of their own last tokens in a batch."""
+    whole = [ids for ids in dict.fromkeys(prompts) if 1 < len(ids) <= model.context_length]
+    spans = [Span(ids, max(1, len(ids) - N_LAST)) for ids in whole]
+    return _first(model, rows_of(spans, range(len(spans))), spans, limits, [PADDED])
+
+
+def _first(model: LoadedModel, rows: Sequence[Row], spans: Sequence[Span], limits: Limits, ways: Sequence[str]) -> str:
+    """The first of `ways` that gives the numbers of one row at a time on a few rows, else alone."""
     tried = _tried(rows, limits)
     if not tried:
         return PADDED
@@ -39,8 +54,6 @@ def choose_way(model: LoadedModel, rows: Sequence[Row], spans: Sequence[Span], l
         wanted = {i: x for row in tried for i, x in score_rows(model, [row], spans, limits, ALONE)}
     except (CellFailed, RuntimeError):
         return PADDED  # broken logits or no memory: the work itself will say where
-    by_cache = model.cache_factory is not None and model.cache_use != GENERATED_ONLY
-    ways = [PACKED, PADDED] if not by_cache and _may_pack(model) else [PADDED]
     for way in ways:
         worst = _worst(model, tried, spans, limits, way, wanted)
         if worst <= TOLERANCE.get(str(model.dtype).removeprefix("torch."), HALF_TOLERANCE):
@@ -76,10 +89,17 @@ def _worst(
     way: str,
     wanted: dict[int, np.ndarray],
 ) -> float:
-    """Largest |difference| of a token's log p from `wanted`, in nats; infinite where this way fails."""
+    """Largest |difference| of a token's log p from `wanted`, in nats; infinite where this way fails.
+
+    Where memory runs out, fewer rows are tried, down to two.
+    """
+    import torch
+
     try:
         found = dict(score_rows(model, rows, spans, limits, way))
     except (CellFailed, TypeError, ValueError, AttributeError, KeyError, IndexError, RuntimeError) as error:
+        if isinstance(error, torch.OutOfMemoryError) and len(rows) > 2:
+            return _worst(model, rows[: len(rows) // 2], spans, limits, way, wanted)
         log.info("%s: %s fails (%s: %s)", model.info.label, way, type(error).__name__, error)
         return float("inf")
-    return max(float(np.abs(found[i] - x).max()) for i, x in wanted.items())
+    return max(float(np.abs(x - wanted[i]).max()) for i, x in found.items())

@@ -87,6 +87,17 @@ def works(launcher: Any, job_overrides: Any, first: int) -> list[Work]:
     ]
 
 
+def thread_share(n_jobs: int) -> dict[str, str]:
+    """What a worker's environment gets, so that all workers together have one thread a processor.
+
+    What you have set yourself stays, and `threads=` of the line wins in the worker.
+    """
+    n_cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = str(max(1, n_cpus // n_jobs) if n_jobs > 0 else 1)
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
+    return {name: share for name in names if name not in os.environ}
+
+
 def done() -> Any:
     """What Hydra gets for every job, lost ones too: the sweep itself keeps the account of what is there."""
     from hydra.core.utils import JobReturn, JobStatus

@@ -10,7 +10,7 @@ from typing import Any
 
 from hydra.plugins.launcher import Launcher
 
-from biaslab.launchers import Work, done, works
+from biaslab.launchers import Work, done, thread_share, works
 from biaslab.sweep import job_lost
 
 
@@ -35,7 +35,9 @@ class JoblibLauncher(Launcher):  # type: ignore[misc]  # Hydra ships no types
         left = works(self, job_overrides, initial_job_idx)
         tried: set[int] = set()
         while left:
-            pool = get_reusable_executor(max_workers=None if self.n_jobs < 1 else self.n_jobs, kill_workers=True)
+            pool = get_reusable_executor(
+                max_workers=None if self.n_jobs < 1 else self.n_jobs, kill_workers=True, env=thread_share(self.n_jobs)
+            )
             futures = {pool.submit(work): work for work in left}
             left = []
             for future in as_completed(futures):

@@ -68,6 +68,7 @@ class LoadedModel:
     cache_use : how the engine reads that cache: WHOLE, BY_TOKEN or GENERATED_ONLY.
     max_batch, batch_tokens : an accelerator's wish that overrides the engine's batching (placebo_batch).
     asked : how the engine last scored: "packed", "padded", "alone" or BY_TOKEN; "" before it did.
+    wrote : how the engine last generated: "padded" or "alone"; "" before it did.
     """
 
     module: PreTrainedModel
@@ -81,6 +82,7 @@ class LoadedModel:
     max_batch: int | None = None
     batch_tokens: int | None = None
     asked: str = ""
+    wrote: str = ""
 
     @property
     def reads_by_token(self) -> bool:

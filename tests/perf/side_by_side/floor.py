@@ -1,15 +1,17 @@
-"""The floor: the arithmetic that no way of asking does without, at the best rate of matrix products here.
+"""The floor: the arithmetic that no way of asking does without, at the rate of the model's own matrix products.
 
 Counted is what the answers need and no more: every distinct beginning of a text once through the body, every
 distinct place that is scored once through the head, each attending to its own past; no padding, no softmax, no
-norm, no tokenizer. The rate is the best that any of the model's own products reaches in the same process, by
-the engine's library or torch's own.
+norm, no tokenizer. The rate of each product is measured in the same process between the rounds: the middle of
+several repeats at a full batch, by the engine's library or torch's own, whichever is faster.
 """
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from biaslab.engine.onednn import quick_products
@@ -20,33 +22,53 @@ from biaslab.models.base import LoadedModel
 
 ROWS = 1024
 NUMBERS = 2**23  # of a product's result, at most
-REPEATS = 7
+REPEATS = 9
 
 
-def flop(config: Any, spans: Sequence[Span]) -> float:
-    """Floating-point operations (two a multiplication) that the log p of `spans` need of a Llama of this shape."""
-    head_size = config.hidden_size // config.num_attention_heads
-    kv = head_size * config.num_key_value_heads
-    layer = 2 * config.hidden_size * (config.hidden_size + kv) + 3 * config.hidden_size * config.intermediate_size
+@dataclass(frozen=True)
+class Needed:
+    """tokens : distinct beginnings. scored : of them, those whose next token is scored. past : sum of their lengths."""
+
+    tokens: int
+    scored: int
+    past: int
+
+
+def needed(spans: Sequence[Span]) -> Needed:
+    """What the log p of `spans` cannot do without."""
     rows = [row.ids for row in rows_of(spans, range(len(spans)))]
     begun = [shared(before, row) for before, row in zip([(), *rows], rows, strict=False)]
-    n_tokens = sum(len(row) - n for row, n in zip(rows, begun, strict=True))
-    n_past = sum(p + 1 for row, n in zip(rows, begun, strict=True) for p in range(n, len(row)))
-    n_scored = len({span.ids[:p] for span in spans for p in range(span.first, len(span.ids))})
-    products = config.num_hidden_layers * layer * n_tokens + config.hidden_size * config.vocab_size * n_scored
-    attention = 2 * config.hidden_size * config.num_hidden_layers * n_past
-    return 2.0 * (products + attention)
+    return Needed(
+        tokens=sum(len(row) - n for row, n in zip(rows, begun, strict=True)),
+        scored=len({span.ids[:p] for span in spans for p in range(span.first, len(span.ids))}),
+        past=sum(p + 1 for row, n in zip(rows, begun, strict=True) for p in range(n, len(row))),
+    )
 
 
-def rate(model: LoadedModel) -> float:
-    """Floating-point operations a second of the fastest of the model's own products, on the threads there are."""
+def least(model: LoadedModel, spans: Sequence[Span]) -> tuple[float, float]:
+    """(floating-point operations, two a multiplication; seconds they take at the rates of this moment)."""
+    import torch
+
+    need, config = needed(spans), model.module.config
+    head, rates = model.module.get_output_embeddings(), _rates(model)
+    flop = seconds = 0.0
+    for layer in model.module.modules():
+        if type(layer) is torch.nn.Linear:
+            own = 2.0 * layer.weight.numel() * (need.scored if layer is head else need.tokens)
+            flop, seconds = flop + own, seconds + own / rates[tuple(layer.weight.shape)]
+    attention = 4.0 * config.hidden_size * config.num_hidden_layers * need.past
+    return flop + attention, seconds * (flop + attention) / flop
+
+
+def _rates(model: LoadedModel) -> dict[tuple[int, ...], float]:
+    """Operations a second of the products of each shape, on the threads there are."""
     import torch
 
     layers = {tuple(m.weight.shape): m for m in model.module.modules() if type(m) is torch.nn.Linear}
     with torch.inference_mode():
-        plain = max(_rate(layer, shape, model) for shape, layer in layers.items())
+        plain = {shape: _rate(layer, shape, model) for shape, layer in layers.items()}
         with quick_products(model, ROWS):
-            return max(plain, *(_rate(layer, shape, model) for shape, layer in layers.items()))
+            return {shape: max(plain[shape], _rate(layer, shape, model)) for shape, layer in layers.items()}
 
 
 def _rate(layer: Callable[[Any], Any], shape: tuple[int, ...], model: LoadedModel) -> float:
@@ -55,8 +77,7 @@ def _rate(layer: Callable[[Any], Any], shape: tuple[int, ...], model: LoadedMode
     n_out, n_in = shape
     n = min(ROWS, NUMBERS // n_out)
     x = torch.randn(n, n_in, device=model.device).to(model.dtype)
-    seconds = [_seconds(lambda: layer(x), model.device) for _ in range(REPEATS)]
-    return 2.0 * n * n_in * n_out / min(seconds)
+    return 2.0 * n * n_in * n_out / statistics.median(_seconds(lambda: layer(x), model.device) for _ in range(REPEATS))
 
 
 def _seconds(work: Callable[[], Any], device: Any) -> float:

@@ -57,8 +57,8 @@ def least(model: LoadedModel, job: dict[str, Any]) -> dict[str, Any]:
     """Seconds that the work's arithmetic takes at the rate of this moment."""
     renderer = Renderer(model.tokenizer, chat=False, system="")
     spans = [span for request in requests(job) for span in spans_of(renderer, request)]
-    flop, rate = floor.flop(model.module.config, spans), floor.rate(model)
-    return {"floor_s": flop / rate, "gflop": flop / 1e9, "gflop_per_s": rate / 1e9}
+    flop, seconds = floor.least(model, spans)
+    return {"floor_s": seconds, "gflop": flop / 1e9, "gflop_per_s": flop / seconds / 1e9}
 
 
 def profile(model: LoadedModel, job: dict[str, Any]) -> dict[str, float]:
