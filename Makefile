@@ -9,7 +9,7 @@ JOBS ?= logical
 LIGHT := not slow and not browser and not extras and not perf and not gpu and not cluster and not sparseml
 SIDE_BY_SIDE := -n $(JOBS) --maxprocesses 4 --dist loadfile
 
-.PHONY: sweep test test-slow test-browser test-extras test-inspect test-sparseml test-cluster lint audit perf calibrate \
+.PHONY: sweep test test-slow test-browser test-extras test-inspect test-sparseml test-cluster lint audit perf perf-gpu calibrate \
 	docs gpu-check list clean
 
 sweep: $(VENV)/.ready
@@ -60,6 +60,11 @@ perf: $(VENV)/.ready .venv-peer/.ready
 	mkdir -p build && rm -f build/perf.jsonl
 	BIASLAB_PERF_ROWS=$(CURDIR)/build/perf.jsonl $(BIN)/python -m pytest -m perf -s $(FLAGS); code=$$?; \
 		$(BIN)/python -m tests.perf.page build/perf.jsonl && exit $$code
+
+# The same races on a GPU with shapes of 1B and 8B; where there is none it says so and fails.
+perf-gpu: $(VENV)/.ready .venv-peer/.ready
+	mkdir -p build && rm -f build/perf-gpu.jsonl
+	BIASLAB_PERF_ROWS=$(CURDIR)/build/perf-gpu.jsonl $(BIN)/python -m tests.perf.gpu
 
 # Type-I error, coverage and power of every default by simulation; rewrites the tables of docs/statistics.md.
 calibrate: $(VENV)/.ready

@@ -26,8 +26,8 @@ RACES = (
 )  # fmt: skip
 THREADS = ("work", "parameters", "biaslab, s", "peer, s", "times as fast", "largest difference")
 HALF = (
-    "work", "biaslab, CPU s", "peer, CPU s", "times as fast", "ours from one at a time: rms, max, flips",
-    "placebo", "peer",
+    "work", "biaslab, CPU s", "peer, CPU s", "times as fast", "one at a time", "packed", "placebo", "peer",
+    "packs / placebo move, rms",
 )  # fmt: skip
 PEERS = ("lm_eval", "torch", "transformers")
 PEER = f"from importlib.metadata import version; print(*(name + ' ' + version(name) for name in {PEERS}))"
@@ -161,12 +161,14 @@ def half(rows: Sequence[Row]) -> str:
         (
             row["work"], f"{row['ours_s']:.2f}", f"{row['theirs_s']:.2f}", f"**{row['times']:.2f}**",
             *(f"{row[f'{who}_rms']:.3f}, {row[f'{who}_max']:.2f}, {row[f'{who}_flips']}"
-              for who in ("packed", "placebo", "peer")),
+              for who in ("alone", "packed", "placebo", "peer")),
+            f"{row['packs_move']:.4f} / {row['placebo_moves']:.4f}",
         )
         for row in rows
     ]  # fmt: skip
     return titled(
-        "One thread, 16 bits, processor seconds; nats of a whole text's log p, and pairs of texts that change places",
+        "One thread, 16 bits, processor seconds; distance from the exact answers of the rounded weights: rms and "
+        "largest in nats of a whole text's log p, pairs of texts that change places",
         HALF,
         lines,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
 import json
 import sys
 import time
@@ -43,9 +45,13 @@ def peak_mib(device: torch.device) -> float:
 
 
 def answer(model: LoadedModel, job: dict[str, Any], engine: dict[str, Any]) -> dict[str, Any]:
-    """One round of the work."""
+    """One round of the work; `exact` among the engine's settings asks in float32, with the weights as they are."""
     model.tokenizer = type(model.tokenizer).from_pretrained(model.info.path)  # nothing kept from the round before
     work = requests(job)
+    if engine.pop("exact", False):
+        import torch
+
+        model = dataclasses.replace(model, module=copy.deepcopy(model.module).float(), dtype=torch.float32)
     wall, cpu = time.perf_counter(), time.process_time()
     found = Engine(**engine).run(model, work, decoding=Decoding())
     spent = {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
