@@ -71,6 +71,8 @@ def race(
             stack.enter_context(_worker(python, script, start))
             for python, script in ((sys.executable, "ours.py"), (peer, "theirs.py"))
         )
+        for side in (ours, theirs):  # both load at the same time
+            _hear(side)
         answers: tuple[list[dict[str, Any]], list[dict[str, Any]]] = ([], [])
         floors = []
         for side in (ours, theirs):
@@ -120,7 +122,7 @@ def _worker(python: str, script: str, start: dict[str, Any]) -> Iterator[subproc
         text=True, env=env,
     )  # fmt: skip
     try:
-        _ask(process, start)
+        _tell(process, start)
         yield process
     finally:
         process.kill()
@@ -131,10 +133,18 @@ def _worker(python: str, script: str, start: dict[str, Any]) -> Iterator[subproc
 
 
 def _ask(process: subprocess.Popen[str], asked: dict[str, Any]) -> dict[str, Any]:
+    _tell(process, asked)
+    return _hear(process)
+
+
+def _tell(process: subprocess.Popen[str], asked: dict[str, Any]) -> None:
     assert process.stdin is not None
-    assert process.stdout is not None
     process.stdin.write(json.dumps(asked) + "\n")
     process.stdin.flush()
+
+
+def _hear(process: subprocess.Popen[str]) -> dict[str, Any]:
+    assert process.stdout is not None
     for line in process.stdout:
         if line.startswith("{"):
             answer: dict[str, Any] = json.loads(line)
