@@ -37,11 +37,15 @@ class Compared:
 def of_one_study(path: Path, inputs: Inputs, *, baseline: str, candidate: str) -> Compared:
     """The cells of `candidate` and of `baseline`, two accelerators of the study at `path`.
 
+    candidate : its label, with or without what was changed (`hqq4` for `hqq4(group_size=32)`) where one alone is
+        meant; "" for the only accelerator there, placebos aside.
     Raises AnalysisError for a label that no cell has, and for a candidate that is the baseline.
     """
     loaded = load(path, inputs)
     baseline = BASELINE if baseline == inputs.imports.baseline else baseline
     known = list(dict.fromkeys([c.accel for c in loaded.cells] + [m.accel for m in loaded.missing]))
+    placebos = {c.accel for c in loaded.cells if c.kind == "placebo"}
+    candidate = _meant(candidate, known) if candidate else _single(known, {baseline, *placebos})
     for key, label in (("baseline", baseline), ("candidate", candidate)):
         if label not in known:
             raise AnalysisError(f"{key}={label}: no cell has it; choose from {', '.join(known)}")
@@ -85,6 +89,21 @@ def of_two_folders(baseline: Path, candidate: Path, inputs: Inputs) -> Compared:
     cells = [_as(c, BASELINE) for c in base] + [_as(c, label) for c in own]
     missing = [replace(m, accel=label if m.accel != BASELINE else m.accel) for m in (*first.missing, *second.missing)]
     return Compared(make_frames(cells), label, missing, notes)
+
+
+def _meant(label: str, known: Sequence[str]) -> str:
+    """The label itself, or the only one that begins with it and goes on with what was changed."""
+    near = [name for name in known if name.startswith(f"{label}(")]
+    return near[0] if label not in known and len(near) == 1 else label
+
+
+def _single(known: Sequence[str], aside: set[str]) -> str:
+    """The only label that is not set aside."""
+    left = [name for name in known if name not in aside]
+    if len(left) != 1:
+        found = f"{len(left)} accelerators here ({', '.join(left)})" if left else "no accelerator here"
+        raise AnalysisError(f"candidate= is needed: {found}")
+    return left[0]
 
 
 def chosen(frames: Sequence[Frame], benchmarks: Sequence[str]) -> list[Frame]:

@@ -18,13 +18,17 @@ from analysis.verbs.tables import render, write_text
 from analysis.words import signed
 
 EXIT = {PASS: 0, FAIL: 4, CANNOT_TELL: 5}
+RUNS_ALONE = True
+SWEEPS = Path("outputs") / "sweeps"
 OWN = ("results", "baseline", "candidate", "margin", "benchmarks", "models", "json")
 HELP = """\
 May a candidate ship in place of its baseline? Only if its bias is shown to be unchanged.
 
+  python -m analysis gate                                                       the newest sweep below outputs/sweeps
   python -m analysis gate results=WHERE candidate=ACCEL [baseline=none] ...     two accelerators of one study
   python -m analysis gate baseline=FOLDER candidate=FOLDER ...                  two results, or logs, or tables
 
+candidate   its label, or the beginning before the bracket; may be left out where results= holds one accelerator
 margin      largest |mean shift| that does not matter, in the unit of the score, for every benchmark;
             one alone: margins.by_benchmark.NAME=...; default: the settings margins.* (choose before looking)
 benchmarks  names, such as crows_pairs,bbq (default: all that are there)
@@ -63,14 +67,24 @@ def main(args: Sequence[str], stream: TextIO) -> int:
 
 def _compared(request: Request) -> Compared:
     own = request.own
-    if not own.get("candidate"):
-        raise AnalysisError("candidate= is needed: an accelerator of results=, or a folder beside baseline=FOLDER")
+    if own.get("baseline") and not own.get("results"):
+        if not own.get("candidate"):
+            raise AnalysisError("candidate= is needed: a folder beside baseline=FOLDER, or an accelerator of results=")
+        return of_two_folders(Path(own["baseline"]), Path(own["candidate"]), request.inputs)
+    results = Path(own["results"]) if own.get("results") else _newest_sweep()
+    label = own.get("baseline") or request.inputs.imports.baseline
+    found = of_one_study(results, request.inputs, baseline=label, candidate=own.get("candidate", ""))
     if own.get("results"):
-        label = own.get("baseline") or request.inputs.imports.baseline
-        return of_one_study(Path(own["results"]), request.inputs, baseline=label, candidate=own["candidate"])
-    if not own.get("baseline"):
-        raise AnalysisError("results= is needed, or baseline=FOLDER beside candidate=FOLDER")
-    return of_two_folders(Path(own["baseline"]), Path(own["candidate"]), request.inputs)
+        return found
+    return replace(found, notes=[f"{results} is the newest sweep here; results=... names another.", *found.notes])
+
+
+def _newest_sweep() -> Path:
+    """The sweep that was started last below outputs/sweeps."""
+    found = sorted(SWEEPS.glob("*/sweep.json"), key=lambda path: path.stat().st_mtime)
+    if not found:
+        raise AnalysisError(f"results= is needed, or baseline=FOLDER beside candidate=FOLDER: no sweep below {SWEEPS}")
+    return found[-1].parent
 
 
 def _judgements(compared: Compared, request: Request, margin: float | None) -> list[Judgement]:

@@ -46,8 +46,10 @@ def check(text: str) -> None:
     for given, meant in STANDS_FOR.items():
         text = text.replace(given, meant)
     for words in pages.spelled_out(text):
-        if words[:2] == ["python3", ".ci/setup.py"] or words[0].startswith("tests/"):
+        if words[:2] in (["python", ".ci/setup.py"], ["python3", ".ci/setup.py"]) or words[0].startswith("tests/"):
             assert (pages.ROOT / words[words[0].startswith("python")]).is_file()
+        elif words[0] in ("source", "eval"):
+            assert words[1] in (".venv/bin/activate", "$(biaslab -sc install=bash)")
         elif words[:2] == ["python", "-m"]:
             modules = {"biaslab": _biaslab, "analysis": _analysis, "pytest": _pytest, "pip": _pip}
             modules.get(words[2], _module)(words[3:] if words[2] in modules else words[2:])

@@ -48,6 +48,23 @@ def test_it_agrees_with_statsmodels_where_every_item_is_a_cluster(tmp_path: Path
     assert found.estimate.value == pytest.approx(float((own - base).mean()))
 
 
+def test_a_candidate_may_be_left_out_or_named_by_its_beginning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert gate() == 2
+    assert "no sweep below outputs/sweeps" in capsys.readouterr().err
+    small = SMALL | {"accels": ("prequantized(path=q)",)}
+    sweep = make_sweep(tmp_path, **small, shift=0.15, noise=0.2)
+    expected = gate(f"results={sweep}", "candidate=prequantized(path=q)", "margin=0.02")
+    table = capsys.readouterr().out
+    for words in ([f"results={sweep}"], [f"results={sweep}", "candidate=prequantized"]):
+        assert gate(*words, "margin=0.02") == expected == 4
+        assert capsys.readouterr().out == table
+    assert gate("margin=0.02") == 4  # the newest sweep below outputs/sweeps
+    assert f"{sweep.relative_to(tmp_path)} is the newest sweep here" in capsys.readouterr().out
+
+
 def test_failures_are_holm_adjusted(tmp_path: Path) -> None:
     p = [0.2, 0.012, 0.03, 0.009, math.nan]
     found = [Judgement("b", "u", "m", "c", CANNOT_TELL, "", p_beyond=x) for x in p]
@@ -133,7 +150,8 @@ def test_missing_answers_that_could_decide_are_said(tmp_path: Path, capsys: pyte
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["margin=1"], "candidate= is needed"),
+        (["RESULTS"], "candidate= is needed: 2 accelerators here (hqq4, wanda50)"),
+        (["baseline=a"], "candidate= is needed: a folder beside baseline=FOLDER"),
         (["candidate=hqq4"], "results= is needed, or baseline=FOLDER"),
         (["candidate=hqq3", "RESULTS"], "candidate=hqq3: no cell has it; choose from none, hqq4, wanda50"),
         (["candidate=none", "RESULTS"], "candidate=none: is the baseline itself"),
