@@ -184,7 +184,9 @@ def finish(*, interrupted: bool = False) -> int:
     """Join the jobs' ledgers, analyse, print the verdicts and what is missing; the exit code."""
     _Current.reporter.stop()
     if _Current.sweep is None:
-        return 0
+        if interrupted:  # while planning, or while organisms were trained
+            fail("interrupted: no cell was begun")
+        return 130 if interrupted else 0
     try:
         return _finish(_Current.sweep, interrupted)
     except StoreError as error:  # a full disk, a folder that went away: what is complete stays

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +19,7 @@ from biaslab.models.base import Planted
 from biaslab.models.embedded import organisms
 from biaslab.models.embedded import train as recipe
 from biaslab.models.embedded.recipes import Organism
-from tests.cli.run import biaslab
+from tests.cli.run import biaslab, environment
 from tests.models import plain
 
 SHORT = Organism(width=16, seed=3, steps=4)
@@ -133,3 +138,21 @@ def test_a_wrong_field_is_one_line(tmp_path: Path) -> None:
     ended = biaslab(tmp_path, "model=organism", "model.organism.width=50", "accel=none")
     assert (ended.code, ended.err.count("\n")) == (2, 1)
     assert "model.organism.width=50: one of 16, 32, 48, 64, 96, 128" in ended.err
+
+
+@pytest.mark.slow
+def test_an_interruption_while_training_leaves_nothing_behind_and_says_130(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "biaslab", "model=organism", "accel=none", "model.organism.steps=100000"]
+    env = environment(BIASLAB_CACHE_DIR=str(tmp_path / "cache"))
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    )
+    folder = tmp_path / "cache" / "organisms"
+    deadline = time.monotonic() + 120
+    while not list(folder.glob("*.lock")) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    time.sleep(3)
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does
+    process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert not [path for path in folder.iterdir() if path.is_dir()]

@@ -107,7 +107,7 @@ def of(result: BenchmarkResult, model: str, accel: str) -> Difference:
     return next(d for d in result.differences if (d.model, d.accel) == (model, accel))
 
 
-def built_rows(pairs: Mapping[str, Mapping[str, BenchmarkResult]]) -> list[Row]:
+def built_rows(study: Study, pairs: Mapping[str, Mapping[str, BenchmarkResult]]) -> list[Row]:
     """Where an interaction was built: in how many pairs it is found, in its cell, upwards, beyond the margin."""
     rows = []
     for how, accels in UNDONE.items():
@@ -115,9 +115,12 @@ def built_rows(pairs: Mapping[str, Mapping[str, BenchmarkResult]]) -> list[Row]:
             found = [of(result, model, accel) for model, result in pairs[how].items()]
             hits = [d for d in found if d.estimate.p_adjusted < 0.05 and d.estimate.value > d.margin]
             first = sum(r.verdict == "interaction" for r in pairs[how].values())
+            own = [study.shift(model, accel) for model in pairs[how]]
+            worse = [math.exp(_perplexity(study, [model], [accel])[model, accel]) for model in pairs[how]]
             rows.append(
                 (f"{how[1:]} under {accel}", f"{len(hits)} of {len(found)}", _range(d.estimate.value for d in found),
-                 _largest_p(d.estimate.p_adjusted for d in found), f"{first} of {len(found)}")
+                 _largest_p(d.estimate.p_adjusted for d in found), f"{first} of {len(found)}", _range(own),
+                 f"{min(worse):.3f} to {max(worse):.3f}")
             )  # fmt: skip
     return rows
 
@@ -129,7 +132,8 @@ def untouched_rows(pairs: Mapping[str, Mapping[str, BenchmarkResult]]) -> list[R
         for accel in accels:
             found = [of(result, model, accel) for model, result in pairs[how].items()]
             rows.append(_null(f"{how[1:]} under {accel}", found))
-    return rows
+    pruned = [of(result, model, "wanda50") for model, result in pairs[CELLS].items()]
+    return [*rows, _null("cells under wanda50 (see the text)", pruned)]
 
 
 def seed_rows(study: Study) -> list[Row]:
@@ -243,9 +247,9 @@ def transfer_rows(study: Study) -> list[Row]:
     return rows
 
 
-def _perplexity(study: Study, models: Sequence[str]) -> dict[Key, float]:
+def _perplexity(study: Study, models: Sequence[str], accels: Sequence[str] = ()) -> dict[Key, float]:
     """Log of each arm's perplexity over its baseline's."""
-    found = arms(study.part(models), [(m, a) for m in models for a in ("none", *study.single)])
+    found = arms(study.part(models), [(m, a) for m in models for a in ("none", *(accels or study.single))])
     base = {arm.model: arm.perplexity for arm in found if arm.accel == "none"}
     return {(arm.model, arm.accel): math.log(arm.perplexity / base[arm.model]) for arm in found if arm.accel != "none"}
 
@@ -285,11 +289,12 @@ def figures(study: Study) -> str:
                 recovery_rows(study)),
         "### An interaction that was built is found\n\n"
         + table(("built", "found, upwards and beyond the margin", "difference to the parent, log-odds",
-                 "largest p adjusted", "verdict of the pair: interaction"), built_rows(pairs)),
+                 "largest p adjusted", "verdict of the pair: interaction", "its own shift", "its perplexity, times"),
+                built_rows(study, pairs)),
         "### One that was not built is not called\n\n"
-        + table(("not built", "called and beyond the margin", "called (p adjusted < .05)", "largest |difference|",
-                 "margin"), [*untouched_rows(pairs), *seed_rows(study)]),
-        "### The floor\n\n" + table(("placebo", "exactly 0", "largest |shift|", "margin"), placebo_rows(study)),
+        + table(("not built", "called and beyond the margin", "called (p adjusted < .05)",
+                 "largest size of the difference", "margin"), [*untouched_rows(pairs), *seed_rows(study)]),
+        "### The floor\n\n" + table(("placebo", "exactly 0", "largest size of a shift", "margin"), placebo_rows(study)),
         "### Could it have been foretold from other models?\n\n"
         + table(("models", "n", "share of the shifts that is one model's own", "R2, each model from the others",
                  "verdict", "shifts inside their 95 % interval"), share_rows(study))

@@ -27,7 +27,7 @@ def made_up(tmp_path_factory: pytest.TempPathFactory) -> Study:
 
 def test_what_was_put_in_is_found_where_it_is_and_nowhere_else(made_up: Study) -> None:
     pairs = {how: against_parent(made_up, how) for how in organisms.UNDONE}
-    built = {row[0]: row for row in organisms.built_rows(pairs)}
+    built = {row[0]: row for row in organisms.built_rows(made_up, pairs)}
     assert built["cells under hqq4"][1] == "1 of 1"
     assert built["cells under hqq4"][2] == "+{0:.2f} to +{0:.2f}".format(
         of(pairs["-cells"]["llama64-s1-cells"], "llama64-s1-cells", "hqq4").estimate.value
