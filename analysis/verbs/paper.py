@@ -8,6 +8,8 @@ from typing import TextIO
 
 from analysis.arguments import parse_words
 from analysis.errors import AnalysisError
+from analysis.importers.inputs import Inputs
+from analysis.settings import Settings
 from analysis.verbs.tables import render, write_text
 
 RUNS_ALONE = True
@@ -29,7 +31,10 @@ Exit codes: 0 every compared cell agrees; 4 some do not; 5 nothing could be comp
 
 def main(args: Sequence[str], stream: TextIO) -> int:
     """Print what was asked for; the exit code."""
-    own = parse_words(args, OWN).own
+    request = parse_words(args, OWN)
+    own = request.own
+    if (request.settings, request.inputs) != (Settings(), Inputs()):  # nothing here would heed them
+        raise AnalysisError(f"paper takes {', '.join(f'{key}=' for key in OWN)} and no settings")
     if own.get("results"):
         from analysis.paper.compare import compare_and_print
 

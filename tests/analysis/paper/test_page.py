@@ -32,6 +32,8 @@ def test_help_and_wrong_words(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["paper", "--help"]) == 0
     assert "Exit codes: 0 every compared cell agrees" in capsys.readouterr().out
     assert main(["paper", "tables=2"]) == 2
+    assert main(["paper", "alpha=0.01"]) == 2
+    assert "paper takes results=, csv=, page= and no settings" in capsys.readouterr().err
     assert main(["paper", "csv=x.csv"]) == 2
     assert "give results= too" in capsys.readouterr().err
 
