@@ -136,7 +136,8 @@ def test_profile_tells_where_the_seconds_of_the_cells_went(swept: tuple[Path, st
     assert total[8] == 0  # nothing was tracked
     *batches, between = (float(word) for word in [x for x in lines if x.split()[:1] == ["total"]][1].split()[1:])
     assert sum(batches) + between == pytest.approx(total[5], abs=0.01)
-    assert sum(batches) > between > 0
+    assert min(batches) > 0
+    assert between > 0  # with so few items, the trial of ways is most of it
     assert "from the sweep's start to its end" in lines[-1]
 
 
