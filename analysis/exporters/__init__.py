@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,9 +28,13 @@ def export(loaded: Loaded, to: str, out: Path) -> list[Path]:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise AnalysisError(f"out={out}: is there already; name a new folder")
     arms = arms_of(loaded.cells)
+    staging = out.with_name(f".{out.name}.{os.getpid()}")
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        files: list[Path] = import_module(f"analysis.exporters.{to}").write(arms, out)
-        return files
+        staging.mkdir(parents=True)
+        files: list[Path] = import_module(f"analysis.exporters.{to}").write(arms, staging)
+        staging.replace(out)  # an empty folder may be there; whole or not at all
+        return [out / file.relative_to(staging) for file in files]
     except OSError as error:
         raise AnalysisError(f"out={out}: cannot be written ({error.strerror or error})") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)

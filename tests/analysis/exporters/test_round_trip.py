@@ -183,3 +183,20 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     loaded = load(make_sweep(tmp_path, n_clusters=3, items_per_cluster=2))
     with pytest.raises(AnalysisError, match=r"out=.*cannot be written"):
         export(loaded, "lm_eval", tmp_path / "file" / "below")
+
+
+def test_an_export_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from analysis.exporters import lm_eval
+
+    loaded = load(make_sweep(tmp_path, n_clusters=3, items_per_cluster=2))
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(lm_eval, "_results", full)
+    with pytest.raises(AnalysisError, match=r"out=.*cannot be written \(No space left on device\)"):
+        export(loaded, "lm_eval", tmp_path / "out")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["outputs"]
+    (tmp_path / "out").mkdir()  # an empty folder may be named
+    monkeypatch.undo()
+    assert all(file.is_file() for file in export(loaded, "lm_eval", tmp_path / "out"))
