@@ -7,6 +7,7 @@ own, which tells of every job that ended; when it goes silent, another one sends
 from __future__ import annotations
 
 import multiprocessing
+import re
 import socket
 import time
 from collections.abc import Sequence
@@ -102,7 +103,7 @@ class _Client:
         try:
             self._connect()
             self._run(batch, tell)
-        except KeyboardInterrupt:  # the launching process says so
+        except (KeyboardInterrupt, ray.exceptions.RayError):  # the launching process says so, or tries again
             pass
         except Exception as error:  # ray raises many kinds: a wrong address, a refused option, no room
             tell.send((EVERY_JOB, f"Ray cannot be had at {self.address or 'this machine'}: {error}"))
@@ -133,12 +134,20 @@ class _Client:
             options = {"address": self.address, **self.init}
         while True:
             try:
+                _knock(self.address)
                 ray.init(**options)
                 return
             except (ConnectionError, OSError, RuntimeError):
                 if self.address is None or time.monotonic() > end:
                     raise
                 time.sleep(2)
+
+
+def _knock(address: str | None) -> None:
+    """OSError unless something listens at a host and port; Ray itself would ask for minutes."""
+    if found := re.fullmatch(r"(?:ray://)?\[?([^\[\]]+)\]?:(\d+)", address or ""):
+        with socket.create_connection((found[1], int(found[2])), timeout=LOOK_S):
+            pass
 
 
 def _trouble(reference: Any) -> str:
@@ -159,10 +168,8 @@ def _gone() -> bool:
     import ray
 
     context = ray.get_runtime_context()
-    host, _, port = context.gcs_address.rpartition(":")
     try:
-        with socket.create_connection((host.strip("[]"), int(port)), timeout=LOOK_S):
-            pass
+        _knock(context.gcs_address)
         mine = context.get_node_id()
         return not any(node["Alive"] and node["NodeID"] == mine for node in ray.nodes())
     except Exception:  # ray raises many kinds when its head is gone

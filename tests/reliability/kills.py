@@ -41,7 +41,7 @@ LINE = (
 )  # fmt: skip
 ANALYSED = 3  # one round in so many ends with the analysis, the longest part of the line
 #: What a line with nothing left to compute does no more.
-COMPUTING = frozenset(("calibration", "cache write", "chunk write", "record write"))
+COMPUTING = frozenset(("calibrating and pruning", "cache write", "chunk write", "record write"))
 FAILED = 3  # the line's exit code: planted_choices is made to fail in every arm, so that failures are written
 DROPPED = "dropped from the cache of weights"
 START, END = "<!-- kills: written by tests/reliability/kills.py -->", "<!-- end of kills -->"

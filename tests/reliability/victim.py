@@ -22,8 +22,8 @@ from typing import Any
 
 #: What a kill can hit. The order is the mark's number.
 PHASES = (
-    "start", "planning", "loading", "calibration", "measuring", "answering", "chunk write", "record write",
-    "failure write", "claim", "ledger", "analysis", "download", "cache write",
+    "start, or between the others", "planning", "loading", "calibrating and pruning", "measuring", "answering",
+    "chunk write", "record write", "failure write", "claim", "ledger", "analysis", "download", "cache write",
 )  # fmt: skip
 
 
@@ -53,7 +53,7 @@ def warm_up() -> None:
 def mark_functions(mark: mmap.mmap, events: Path) -> None:
     """Have every phase of this process write its number while it runs, and the computing of a cell a line."""
     from biaslab import cell, job, sweep
-    from biaslab.accel import calibration
+    from biaslab.accel import cache
     from biaslab.accel.cache import WeightCache
     from biaslab.errors import CellFailed
     from biaslab.models import loading
@@ -77,7 +77,7 @@ def mark_functions(mark: mmap.mmap, events: Path) -> None:
     watch(sweep.Sweep, "collect", "ledger")
     watch(sweep, "_analyse", "analysis")
     watch(loading, "load", "loading")
-    watch(calibration, "calibration_ids", "calibration")
+    watch(cache, "applied", "calibrating and pruning")
     watch(WeightCache, "_keep", "cache write")
     watch(job._Job, "_efficiency", "measuring")
     watch(cell, "compute", "answering")
