@@ -113,14 +113,17 @@ def read_records(cell: Cell) -> pd.DataFrame:
     its outcome.
     """
     import pandas as pd
+    import pyarrow as pa
 
     if cell.records is not None:  # imported, and checked then
         return cell.records
     path = cell.folder / "records.parquet"
     try:
-        frame = pd.read_parquet(path, columns=list(COLUMNS))
+        frame = pd.read_parquet(path, columns=list(COLUMNS), page_checksum_verification=True)
+        pa.Table.from_pandas(frame, preserve_index=False).validate(full=True)  # text that is no text
     except Exception as error:  # pyarrow raises many kinds; the line names the file in every case
-        raise AnalysisError(f"{path}: unreadable ({error}); delete the cell and run it again") from error
+        reason = " ".join(str(error).split())
+        raise AnalysisError(f"{path}: unreadable ({reason}); delete the cell and run it again") from error
     if frame.empty:
         raise AnalysisError(f"{path}: holds no records; delete the cell and run it again")
     try:

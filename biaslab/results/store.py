@@ -163,7 +163,7 @@ class Store:
 
 
 def write_records(path: Path, records: pd.DataFrame) -> None:
-    """Write records as Parquet with exactly RECORD_COLUMNS and their types, synced to disk.
+    """Write records as Parquet with exactly RECORD_COLUMNS and their types, checksums in it, synced to disk.
 
     Raises ValueError if a column is missing or an (item, repeat) pair occurs twice.
     """
@@ -179,7 +179,8 @@ def write_records(path: Path, records: pd.DataFrame) -> None:
     schema = pa.schema([(name, types[kind]) for name, (kind, _) in RECORD_COLUMNS.items()])
     arrays = [pa.array(records[field.name].tolist(), type=field.type) for field in schema]
     with path.open("wb") as file:
-        pq.write_table(pa.Table.from_arrays(arrays, schema=schema), file, compression="zstd")
+        table = pa.Table.from_arrays(arrays, schema=schema)
+        pq.write_table(table, file, compression="zstd", write_page_checksum=True)
         sync(file.fileno())
 
 

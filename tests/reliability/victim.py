@@ -13,6 +13,7 @@ import os
 import random
 import sys
 import time
+import traceback
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
@@ -53,7 +54,6 @@ def warm_up() -> None:
 def mark_functions(mark: mmap.mmap, events: Path) -> None:
     """Have every phase of this process write its number while it runs, and the computing of a cell a line."""
     from biaslab import cell, job, sweep
-    from biaslab.accel import cache
     from biaslab.accel.cache import WeightCache
     from biaslab.errors import CellFailed
     from biaslab.models import loading
@@ -77,7 +77,7 @@ def mark_functions(mark: mmap.mmap, events: Path) -> None:
     watch(sweep.Sweep, "collect", "ledger")
     watch(sweep, "_analyse", "analysis")
     watch(loading, "load", "loading")
-    watch(cache, "applied", "calibrating and pruning")
+    watch(import_module("biaslab.accel.cache"), "applied", "calibrating and pruning")
     watch(WeightCache, "_keep", "cache write")
     watch(job._Job, "_efficiency", "measuring")
     watch(cell, "compute", "answering")
@@ -134,6 +134,9 @@ def run(folder: Path, line: Sequence[str], mark: mmap.mmap, events: Path) -> Non
         code = run_line()
     except SystemExit as error:
         code = int(error.code or 0)
+    except BaseException:
+        traceback.print_exc()
+        raise
     finally:
         sys.stdout.flush()
         (folder / "modules").write_text("\n".join(sys.modules))
