@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 SMALL = re.compile(r"[^/]+\.(json|jinja|txt|model|tiktoken)|chat_template[^/]*|additional_chat_templates/[^/]+\.jinja")
 CODE = re.compile(r"[^/]+\.py")
 CONNECTIONS = 4
+LEFT_S = 3600.0
 
 #: begin(total bytes, files) -> called with the bytes that came since the last call.
 Progress = Callable[[int, int], Callable[[int], None]]
@@ -43,8 +45,8 @@ def fetch(info: ModelInfo, *, trust_remote_code: bool = False, progress: Progres
     """The folder of a described model with all its files; those not on this machine are downloaded.
 
     A connection that breaks is taken up where it broke; a later process keeps every file that came whole and
-    begins the broken one again (huggingface_hub keeps no part of it). A weight file that came is held to the
-    hub's sha256 once.
+    begins the broken one again (huggingface_hub keeps no part of it; what a killed process left of one is removed).
+    A weight file that came is held to the hub's sha256 once.
     Raises DataUnavailable as `describe_hub`, or for a full disk; DataMismatch for a file that is not the hub's.
     """
     repo_id, _, commit = info.identity.rpartition("@")
@@ -132,6 +134,7 @@ def _download(repo_id: str, commit: str, trust: bool, progress: Progress | None)
     ]
     if not wanted:
         return
+    _drop_left_over(_snapshot(repo_id, commit).parents[1])
     _check_disk(repo_id, sum(file.size for file in wanted))
     advance = progress(sum(f.size for f in wanted), len(wanted)) if progress else (lambda _: None)
     for group in (small, weights):
@@ -143,6 +146,23 @@ def _download(repo_id: str, commit: str, trust: bool, progress: Progress | None)
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
+
+
+def _drop_left_over(repo: Path) -> None:
+    """Remove the parts of files that killed processes left in a repository's folder of the cache.
+
+    Each has a name of its own that nobody reads again. One whose file's lock is held, or that grew within LEFT_S
+    (where a file system's locks do not work), is still being fetched.
+    """
+    from filelock import FileLock, Timeout
+
+    for part in repo.glob("blobs/*.incomplete"):
+        lock = repo.parent / ".locks" / repo.name / f"{part.name.split('.')[0]}.lock"
+        with suppress(OSError, Timeout):
+            if time.time() - part.stat().st_mtime > LEFT_S:
+                lock.parent.mkdir(parents=True, exist_ok=True)
+                with FileLock(lock, timeout=0):
+                    part.unlink(missing_ok=True)
 
 
 def _get(repo_id: str, commit: str, file: RemoteFile, advance: Callable[[int], None]) -> None:

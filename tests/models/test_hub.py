@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -126,6 +127,25 @@ def test_after_a_download_that_was_given_up_the_next_run_fetches_only_what_is_mi
     hub.asked.clear()
     assert weights_path(describe_hub(NAME)).read_bytes() == repo.files["model.safetensors"]
     assert {Path(a.path).name for a in hub.asked if "/resolve/" in a.path} == {"model.safetensors"}
+
+
+def test_what_killed_downloads_left_is_removed_and_what_is_being_fetched_is_not(hub: Hub, folder: Path) -> None:
+    from filelock import FileLock
+
+    repo = hub.add(NAME, folder)
+    info = describe_hub(NAME)
+    place = hub_files._snapshot(NAME, repo.commit).parents[1]
+    (place / "blobs").mkdir(parents=True, exist_ok=True)
+    old, new, held = (place / "blobs" / f"{letter * 64}.0a1b2c3d.incomplete" for letter in "abc")
+    for part in (old, new, held):
+        part.write_bytes(b"half")
+    for part in (old, held):
+        os.utime(part, (1, 1))
+    lock = place.parent / ".locks" / place.name / f"{'c' * 64}.lock"
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):
+        fetch(info)
+    assert [part.exists() for part in (old, new, held)] == [False, True, True]
 
 
 def test_a_corrupt_file_is_deleted_and_refused_and_comes_whole_the_next_time(hub: Hub, folder: Path) -> None:
