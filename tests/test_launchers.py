@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from biaslab import launchers
 from biaslab.errors import ConfigError
 from biaslab.launchers import thread_share
+from biaslab.launchers.ray import _knock
 from tests.cli.run import biaslab
 
 
@@ -51,6 +53,23 @@ def test_a_worker_of_the_pool_has_its_share(monkeypatch: pytest.MonkeyPatch) -> 
         assert pool.submit(os.getenv, "OMP_NUM_THREADS").result(timeout=120) == "7"
     finally:
         pool.shutdown(kill_workers=True)
+
+
+@pytest.mark.parametrize("form", ["127.0.0.1:{}", "ray://127.0.0.1:{}"])
+def test_an_address_where_nothing_listens_is_known_at_once(form: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        _knock(form.format(port))
+    with pytest.raises(ConnectionRefusedError):
+        _knock(form.format(port))
+    for elsewhere in (None, "auto", "local"):  # Ray's own to find
+        _knock(elsewhere)
+
+
+def test_a_worker_that_cannot_see_the_folder_says_which_and_what_to_do(tmp_path: Path) -> None:
+    work = launchers.Work(None, None, None, (), 0, {}, str(tmp_path / "not here"))
+    with pytest.raises(ConfigError, match=r"not here: not to be entered on .*; type the line in a folder that all"):
+        work()
 
 
 def test_hydra_finds_a_registered_launcher_by_its_name() -> None:

@@ -167,8 +167,10 @@ def _gone() -> bool:
     """Whether the cluster answers no more, or is another one at the same address."""
     import ray
 
-    context = ray.get_runtime_context()
     try:
+        if ray.util.client.ray.is_connected():  # through ray://, a driver on the cluster's own side
+            return not any(node["Alive"] for node in ray.nodes())
+        context = ray.get_runtime_context()
         _knock(context.gcs_address)
         mine = context.get_node_id()
         return not any(node["Alive"] and node["NodeID"] == mine for node in ray.nodes())
