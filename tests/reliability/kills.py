@@ -79,6 +79,7 @@ class Killer:
         assert self._read() == "ready"
         self.truth: dict[str, pd.DataFrame] = {}
         self.analysed = True
+        self.patience = 1.0  # grows from kill to kill: on a machine that became busier the line still gets on
         self.durations: dict[bool, float] = {}
 
     def close(self) -> None:
@@ -106,8 +107,9 @@ class Killer:
         while sum(self.tally.kills.values()) < n_kills and time.monotonic() < end:
             folder = self._new(f"round{self.tally.finished}")
             self.events.write_text("")
-            self.analysed = self.tally.finished % ANALYSED == 0
+            self.analysed, self.patience = self.tally.finished % ANALYSED == 0, 1.0
             while self._round(folder):
+                self.patience = min(4.0, 1.1 * self.patience)
                 if sum(self.tally.kills.values()) >= n_kills or time.monotonic() >= end:
                     break
             self._finish(folder)
@@ -182,7 +184,7 @@ class Killer:
     def _wait_for_instant(self, child: int, phases: list[int]) -> int:
         """Sleep until the moment of the kill; the phase it falls into."""
         wanted = self.rng.choice(phases) if self.rng.random() < 0.5 else None
-        duration_s = self.durations[self.analysed]
+        duration_s = self.durations[self.analysed] * self.patience
         end = time.monotonic() + self.rng.uniform(0.0, duration_s)
         if wanted is not None:
             end = time.monotonic() + 2 * duration_s
