@@ -42,7 +42,7 @@ test-sparseml: $(VENV)/.ready
 # On a real Slurm and a real Ray, both on loopback; needs root. The two run side by side.
 test-cluster: $(VENV)/.ready
 	tests/cluster/install.sh $(BIN)/python
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m cluster --timeout 400 $(FLAGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m cluster --timeout 400 $(FLAGS)
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

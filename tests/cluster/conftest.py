@@ -28,7 +28,7 @@ def slurm() -> Iterator[Slurm]:
     if os.geteuid() != 0:
         pytest.skip("needs root to start Slurm's daemons")
     folder = Path(tempfile.mkdtemp(prefix="slurm-"))  # short, for munge's socket
-    cluster = Slurm(folder, port=20000 + os.getpid() % 9000)
+    cluster = Slurm(folder, port=20000 + 7 * os.getpid() % 9000)  # apart from another worker's
     try:
         cluster.start()
         yield cluster

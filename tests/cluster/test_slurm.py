@@ -28,8 +28,9 @@ if os.environ.get("SLURM_JOB_ID"):
         pause = float(os.environ.get("PAUSE", "0"))
         mark = os.path.join(os.environ["MARKS"], spec.ref.accel + "-" + spec.ref.benchmark)
         with open(mark, "a") as file:
-            number = os.environ.get("SLURM_ARRAY_JOB_ID", os.environ["SLURM_JOB_ID"])
-            number += "_" + os.environ.get("SLURM_ARRAY_TASK_ID", "0")
+            number = os.environ["SLURM_JOB_ID"]
+            if "SLURM_ARRAY_JOB_ID" in os.environ:  # a single job is no array
+                number = os.environ["SLURM_ARRAY_JOB_ID"] + "_" + os.environ["SLURM_ARRAY_TASK_ID"]
             file.write(number + " " + os.environ.get("SLURM_RESTART_COUNT", "0") + "\\n")
         if spec.ref.accel == os.environ.get("SLOW_ACCEL") and spec.ref.benchmark == "planted_choices":
             time.sleep(pause if os.environ.get("SLURM_RESTART_COUNT", "0") == "0" else 0)

@@ -20,7 +20,7 @@ from biaslab.results.store import CellRef, Store
 from tests.results.test_store import records
 from tests.security.test_fuzz import JSON
 
-FUZZ = settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 ODD = JSON | st.sampled_from(["nan", "inf", "1e400", "'", "=1+1", "\x1b[2J", "../../x", "\u202e", "", "none", "crows"])
 
 
