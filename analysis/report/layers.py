@@ -49,4 +49,4 @@ def _drawn(test: Omnibus) -> str:
 
 
 def _interval(low: float, high: float) -> str:
-    return f"{number(low)} to {number(high)}" if math.isfinite(low) else "—"
+    return f"{low:.2f} to {high:.2f}" if math.isfinite(low) else "—"

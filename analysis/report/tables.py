@@ -101,8 +101,8 @@ SPECS = (
     _Spec("flip_groups", "Flips by group", (*NAMES, "group", "n", "up", "down", "asymmetry", *ESTIMATE, "reason"),
           rows.group_rows, "asymmetry = (up - down) / (up + down); value: net flip rate minus that of all "
           "other items"),
-    _Spec("examples", "The surest flips", (*NAMES, "item", "category", "group", "cluster", "text_before",
-          "outcome_before", "score_before", "text_after", "outcome_after", "score_after", "sureness", "clear"),
+    _Spec("examples", "The surest flips", (*NAMES, "item", "group", "text_before", "text_after", "outcome_before",
+          "outcome_after", "score_before", "score_after", "sureness", "clear", "category", "cluster"),
           lambda b: b.examples, "before: the baseline; after: the accelerated model. sureness: the smaller |score| of "
           "the two, half their distance where the sign stayed; clear: the baseline's |score| exceeds the noise floor"),
     _Spec("predictability", "Predictability across models", ("verdict", "share", "share_low",

@@ -272,8 +272,7 @@ def test_the_theme_follows_the_system_until_it_is_chosen(open_page: Open, report
     assert lightness(light)[0] < 0.2 < 0.8 < lightness(dark)[0]
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [1280, 390])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 390)])
 def test_axe_finds_no_serious_fault(open_page: Open, report: Path, scheme: str, width: int) -> None:
     from axe_playwright_python.sync_playwright import Axe
 
