@@ -7,6 +7,7 @@ looked up by its name and updated, so a second call makes nothing new.
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -27,7 +28,7 @@ def main(settings: Mapping[str, Any], tell: Callable[..., None]) -> None:
 
     try:
         api = wandb.Api()
-        entity = settings["entity"] or api.default_entity
+        entity = settings["entity"] or os.environ.get("WANDB_ENTITY") or api.default_entity
         if not entity:
             raise LookupError("your account names no default entity: give tracker.entity=NAME")
         view = find_workspace(api, entity, settings["project"])

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -18,6 +20,7 @@ from biaslab.errors import BiaslabError, ConfigError
 from biaslab.tracking.runs import read_mark, remove_superseded
 
 TIMEOUT_S = 300.0  # of one call, sent by hand
+CONTACT_S = 10.0
 AT_ONCE = 20  # runs a call: one that stops is noticed soon, and what went before is known to be sent
 
 
@@ -79,19 +82,21 @@ def is_sent(folder: Path) -> bool:
 
 def sync(argv: Sequence[str]) -> int:
     """Send every run below a folder (default: outputs/wandb) that was not sent yet, in order, each once."""
-    from biaslab.tracking.base import logged_in
+    from biaslab.tracking.base import HOST, logged_in
     from biaslab.tracking.wandb import sender_environment
 
     root = Path(argv[0] if argv else "outputs/wandb")
-    if len(argv) > 1 or not root.is_dir():
-        raise ConfigError(f"sync {' '.join(argv) or root}: name a folder of runs like outputs/wandb")
+    found = sorted(path.parent for path in root.glob("offline-run-*/*.wandb"))
+    if len(argv) > 1 or not found:
+        raise ConfigError(f"sync {' '.join(argv) or root}: no run there; name a folder of runs like outputs/wandb")
     if not logged_in(os.environ):
         raise ConfigError("sync: not logged in to W&B: run `wandb login`, or set WANDB_API_KEY")
-    found = sorted(path.parent for path in root.glob("offline-run-*/*.wandb"))
     todo = [folder for folder in found if not is_sent(folder)]
     if not todo:
         print(f"W&B: nothing to send; {len(found)} runs below {root} were sent already")
         return 0
+    if reason := unreachable(os.environ.get("WANDB_BASE_URL") or HOST):
+        raise BiaslabError(f"sync: {reason}; {len(todo)} runs wait, try again later")
     os.environ.update(sender_environment(root.resolve().parent))
     results: list[Sent] = []
     with (root / "tracker.log").open("a", encoding="utf-8") as log:
@@ -106,6 +111,19 @@ def sync(argv: Sequence[str]) -> int:
         raise BiaslabError(f"sync: {n_todo - n_sent} of {n_todo} runs were not sent ({results[-1].error}); try again")
     print(f"W&B: {n_sent} runs sent{f' to {results[-1].url}' if results[-1].url else ''}")
     return 0
+
+
+def unreachable(address: str) -> str:
+    """Why a W&B server cannot be asked now, or "": `wandb sync` itself would try for many minutes, without a word."""
+    query = urllib.request.Request(f"{address.rstrip('/')}/graphql", b'{"query": "query Viewer { viewer { id } }"}')
+    query.add_header("Content-Type", "application/json")
+    try:
+        urllib.request.urlopen(query, timeout=CONTACT_S).close()  # nosec B310: the user's own setting
+    except urllib.error.HTTPError as error:  # an answer: without a key, the server may refuse this one
+        return f"{address} answers with error {error.code}" if error.code >= 500 else ""
+    except (OSError, ValueError) as error:
+        return f"no answer from {address} ({' '.join(str(error).split())[:100]})"
+    return ""
 
 
 def _url(text: str) -> str:

@@ -112,12 +112,12 @@ class WandbTracker(Tracker):
 
     def _tell(self, message: dict[str, Any]) -> None:
         """One line to the sender; a sender that is gone is noticed at the end."""
+        self._n_sent += 1  # whether it arrives or not: what was not written is counted
         try:
             process = self._process or self._start()
             assert process.stdin is not None
             process.stdin.write(json.dumps(message) + "\n")
             process.stdin.flush()
-            self._n_sent += 1
         except OSError as error:
             log.warning("the tracker cannot be told: %s", error)
             self._state.errors.append(str(error))
@@ -166,6 +166,8 @@ class WandbTracker(Tracker):
     def _line(self) -> str:
         state, folder = self._state, self.outputs / "wandb"
         n, unwritten = len(state.written), self._n_sent - state.done
+        if not n and not unwritten:
+            return ""
         send = f"python -m biaslab sync {folder}"
         why = f" ({state.errors[0]})" if state.errors else ""
         if unwritten:

@@ -348,6 +348,7 @@ def test_a_server_that_fails_costs_seconds_and_leaves_the_runs(
     again = re.escape(f"; no result is lost, send them with: python -m biaslab sync {tmp_path / 'outputs' / 'wandb'}")
     assert re.fullmatch(f"W&B: 5 of 5 runs were not sent {words}{again}", line), line
     assert seconds < 20
+    assert TrackerConfig().timeout_s < 20  # and that is all that a sweep waits after its last run is written
     assert len(list((tmp_path / "outputs" / "wandb").glob("offline-run-*/*.wandb"))) == 5
 
 
@@ -421,6 +422,54 @@ def test_a_sweep_can_be_tracked_afterwards(swept: tuple[Path, Ended, Recorder]) 
     assert {r.name for r in server.runs.values()} == {r.name for r in swept[2].runs.values()}
     assert biaslab(folder, "track", "nowhere").code == 2
     assert biaslab(folder, "track", str(sweep), "tracker.nonsense=1").code == 2
+
+
+def test_sync_says_what_it_cannot_send(swept: tuple[Path, Ended, Recorder], tmp_path: Path) -> None:
+    ended = biaslab(tmp_path, "sync")
+    assert (ended.code, ended.out) == (2, "")
+    assert ended.err == "biaslab: sync outputs/wandb: no run there; name a folder of runs like outputs/wandb\n"
+    ended = biaslab(swept[0], "sync", env={"WANDB_API_KEY": "", "NETRC": str(tmp_path / "none")})
+    assert ended.code == 2
+    assert ended.err == "biaslab: sync: not logged in to W&B: run `wandb login`, or set WANDB_API_KEY\n"
+
+
+@pytest.mark.parametrize(
+    ("mood", "words"),
+    [
+        ({"refuse_key": True}, r"\d+ of \d+ runs were not sent \(user is not logged in\); try again"),
+        ({"status": 500}, r"http://\S+ answers with error 500; \d+ runs wait, try again later"),
+        ({"delay_s": 60.0}, r"no answer from http://\S+ \(timed out\); \d+ runs wait, try again later"),
+        (None, r"no answer from http://127.0.0.1:9 \(.*refused.*\); \d+ runs wait, try again later"),
+    ],
+)
+def test_sync_with_a_server_that_fails_says_so_in_a_line(
+    swept: tuple[Path, Ended, Recorder], tmp_path: Path, mood: dict[str, Any] | None, words: str
+) -> None:
+    (run,) = list((swept[0] / "outputs" / "wandb").glob("offline-run-*"))[:1]
+    shutil.copytree(run, tmp_path / "outputs" / "wandb" / run.name, ignore=shutil.ignore_patterns("*.synced"))
+    start = time.perf_counter()
+    with serve(**(mood or {})) as server:
+        env = server.env() if mood is not None else server.env(WANDB_BASE_URL="http://127.0.0.1:9")
+        ended = biaslab(tmp_path, "sync", env=env)
+        seconds = time.perf_counter() - start
+    assert (ended.code, ended.out) == (3, "")
+    assert re.fullmatch(f"biaslab: sync: {words}\n", ended.err), ended.err
+    assert seconds < 20
+
+
+def test_a_cell_that_never_reached_the_sender_is_counted(
+    swept: tuple[Path, Ended, Recorder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (sweep,) = (swept[0] / "outputs" / "sweeps").iterdir()
+    tracker = WandbTracker(TrackerConfig(timeout_s=1.0), sweep, tmp_path, online=False)
+    real = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **options: real([command[0], "-c", ""], **options))
+    first, second, *_ = cells(swept[0]).values()
+    tracker.cell(first)
+    assert tracker._process is not None
+    tracker._process.wait()
+    tracker.cell(second)  # the pipe is broken
+    assert tracker.finish(None).startswith("W&B: 2 of 2 runs were not written")
 
 
 def test_large_files_are_left_out_of_an_artifact_and_said_so(
