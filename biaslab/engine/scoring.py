@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 Array = NDArray[np.float64]
 #: Rows of logits turned to float32 at once: bounds the extra memory with a large vocabulary.
 N_ROWS_AT_ONCE = 1024
+#: Tokens of a pack on a CPU, at most: a larger one leaves the processor's cache (measured: a fifth slower at 4096).
+PACK_TOKENS_ON_CPU = 1536
 PACKED, PADDED, ALONE, AUTO = "packed", "padded", "alone", "auto"
 
 
@@ -89,7 +91,9 @@ def score_sequences(
     ids = [row.ids for row in rows]
     with quick_products(model, sum(map(len, ids))):
         if way == PACKED:
-            run_batches(range(len(ids)), limits, take_packed(ids), forward, done)
+            most = PACK_TOKENS_ON_CPU if model.device.type == "cpu" else limits.batch_tokens
+            packs = dataclasses.replace(limits, batch_tokens=min(most, limits.batch_tokens))
+            run_batches(range(len(ids)), packs, take_packed(ids), forward, done)
         else:
             lengths = [len(row) for row in ids]
             one = dataclasses.replace(limits, max_batch=1) if way == ALONE else limits
