@@ -333,7 +333,7 @@ def test_the_cache_of_an_accelerator_is_asked_by_every_forward(make_model: MakeM
 
     model, module = counted(clean, cache_factory=factory)
     requests = [sentence(text) for text in TEXT]
-    acted = run(model, requests, Engine(max_batch=2))
+    acted = run(model, requests, Engine(max_batch=2, way="padded"))
     assert len(module.caches) == 3
     assert len(set(map(id, module.caches))) == 3  # a fresh one each
     assert not np.allclose(acted[0].token_logprobs, run(clean, requests)[0].token_logprobs, atol=1e-2)
