@@ -122,6 +122,14 @@ def test_dry_run_prints_the_cells_and_what_is_done(swept: tuple[Path, str]) -> N
     assert "6 cells, 2 to run; nothing was computed (dry_run=true)" in ended.out
 
 
+def test_a_record_says_how_the_model_was_asked(swept: tuple[Path, str]) -> None:
+    said = {
+        (cell["benchmark"]["name"], cell["environment"]["scored"], cell["environment"]["written"])
+        for cell in cells(swept[0]).values()
+    }
+    assert said == {("planted", "packed", None), ("planted_answers", None, "padded")}
+
+
 def test_profile_tells_where_the_seconds_of_the_cells_went(swept: tuple[Path, str]) -> None:
     folder = swept[0]
     ended = biaslab(folder, "profile")
