@@ -15,7 +15,8 @@ UNJUDGED = ("placebo", "missing")
 def brief(study: Study, b: BenchmarkResult) -> str:
     """Verdict with its p, cells by verdict, and the cell that moved most in its own margin."""
     judged = [s for s in b.shifts if s.verdict not in UNJUDGED]
-    p = p_text(b.omnibus.p) if math.isfinite(b.omnibus.p) else b.omnibus.reason
+    untested = b.verdict == "cannot be tested" or not math.isfinite(b.omnibus.p)
+    p = b.omnibus.reason if untested else p_text(b.omnibus.p)
     counts = Counter(s.verdict for s in judged)
     parts = [f"{n} {word}" for word, n in counts.most_common()]
     cells = f" Of {plural(len(judged), 'cell')} {', '.join(parts)}{_furthest(study, b, judged)}." if judged else ""

@@ -6,6 +6,8 @@ import math
 import re
 from typing import Any
 
+from analysis.report.figures import Figure
+from analysis.report.figures import of_benchmark as figures_of
 from analysis.report.html import Matrix, flat, matrix, number
 from analysis.report.tables import Table, all_tables, of_benchmark
 from analysis.study import Study
@@ -14,6 +16,9 @@ SPECIAL = re.compile(r"([\\`*_{}\[\]<>#|~$&])")
 #: Tables shown for every benchmark, those without rows left out; all others are in tables/*.csv.
 PER_BENCHMARK = ("shifts", "differences", "omnibus", "anova", "scales", "assumptions", "flips", "predictability",
                  "predictions", "power", "refusals", "bounds", "aggregates", "recovery", "coverage")  # fmt: skip
+
+#: Kinds of figures shown for every benchmark; all of them are in figures/.
+DRAWN = ("interaction", "forest", "shifts", "directions")
 
 
 def render(study: Study) -> str:
@@ -38,6 +43,7 @@ def render(study: Study) -> str:
             f"{b.n_items} of {b.n_items_all} items, {b.n_clusters} clusters."
         )
         parts += [f"- {escape(c)}" for c in b.cautions]
+        parts += [_image(figure) for figure in figures_of(study, b) if figure.kind in DRAWN]
         parts += [_table(of_benchmark(tables[name], b)) for name in PER_BENCHMARK]
     if study.predictable:
         parts += ["## Could it have been known without measuring?", escape(study.predictable)]
@@ -73,6 +79,10 @@ def _matrix(found: Matrix) -> str:
     ]
     head = ["model", *(escape(a) for a in found.accels)]
     return _grid(head, [[escape(row[0]), *row[1:]] for row in rows])
+
+
+def _image(figure: Figure) -> str:
+    return f"![{escape(figure.text)}](figures/{figure.name}.svg)"
 
 
 def _table(table: Table) -> str:

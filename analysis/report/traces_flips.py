@@ -45,14 +45,17 @@ def flip_heat(study: Study, b: BenchmarkResult) -> Heat:
 
 
 def flip_directions(study: Study, b: BenchmarkResult) -> Opposed | None:
-    """Items that flipped towards the stereotype and away from it, with the net; None without a flip test."""
+    """Items that flipped towards the stereotype and away from it, with the net; None without an arm whose flips can be
+    counted.
+    """
     kept, others = furthest(b.flips, lambda f: f.rate.value, MOST_ARMS)
-    if not kept:
+    known = [f for f in kept if math.isfinite(f.rate.value)]
+    if not known:
         return None
     styles, alpha = model_looks(study, b.flips), alpha_of(study)
     rows = tuple(_pair(study, f, arm_label(study, f.model, f.accel), styles[f.model], alpha) for f in kept)
     sides = ("away from the stereotype", "towards the stereotype") if b.direction else ("score fell", "score rose")
-    most = max(kept, key=lambda f: f.rate.value if math.isfinite(f.rate.value) else -1.0)
+    most = max(known, key=lambda f: f.rate.value)
     masked = [f"{f.model} under {f.accel}" for f in kept if f.masked]
     text = (
         f"Most flips: {most.model} under {most.accel}, {100 * most.rate.value:.3g} % of {plural(most.n, 'item')}, "
@@ -97,7 +100,8 @@ def _pair(study: Study, f: FlipTest, label: str, look: Look, alpha: float) -> Pa
     beside = {"masked": f.masked, "p_mcnemar": f.p_mcnemar}
     net = estimate_mark(f.net, names | {"direction": "net"}, UNIT, study, scale=100,
                         strong=f.net.p_adjusted <= alpha, more=beside)  # fmt: skip
-    said = f"net {f'{net.value:+.2g}' if net.value else 0}{', masked' if f.masked else ''}"
+    shown = "not known" if not math.isfinite(net.value) else f"{net.value:+.2g}" if net.value else "0"
+    said = f"net {shown}{', masked' if f.masked else ''}"
     return Pair(label, look, side("up", f.up), side("down", f.down), replace(net, label=said))
 
 

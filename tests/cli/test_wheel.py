@@ -45,7 +45,7 @@ def test_the_wheel_carries_conf_weights_and_text(built: Path) -> None:
         "biaslab/conf/config.yaml", "biaslab/conf/accel/hqq4.yaml", "biaslab/conf/hydra/launcher/slurm.yaml",
         "biaslab/launchers/slurm.py", "biaslab/held_out.txt",
         "biaslab/models/embedded/tiny_llama/model.safetensors", "analysis/report/report.html.j2",
-        "analysis/report/style.css", "analysis/report/script.js",
+        "analysis/report/style.css", "analysis/report/script.js", "analysis/report/results.schema.json",
     ):  # fmt: skip
         assert name in names
     assert not any(name.startswith(("tests/", "outputs/", "docs/")) for name in names)

@@ -85,6 +85,14 @@ def test_every_shift_of_the_page_is_the_studys(study: Study) -> None:
     assert study.answer in text
 
 
+def test_the_markdown_shows_figures_that_are_written(study: Study, tmp_path: Path) -> None:
+    out = write_all(study, tmp_path / "report")["md"]
+    images = re.findall(r"!\[(.+)\]\((figures/[a-z0-9-]+\.svg)\)", out.read_text())
+    assert len(images) == 4 * len(study.benchmarks)
+    assert all((out.parent / path).is_file() for _, path in images)
+    assert all(any(c.isdigit() for c in alternative) for alternative, _ in images)
+
+
 def test_missing_numbers_are_said_not_drawn(study: Study) -> None:
     b = study.benchmarks[0]
     gone = dataclasses.replace(b.shifts[0].estimate, value=math.nan, ci_low=math.nan, ci_high=math.nan, reason="why")

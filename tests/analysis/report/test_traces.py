@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from analysis.analyse import analyse
-from analysis.report import traces, traces_across, traces_flips
+from analysis.report import mpl, traces, traces_across, traces_flips
 from analysis.report.figures import across, all_figures, of_benchmark
 from analysis.report.shapes import Forest, Heat, Lines, Mark, Opposed
 from analysis.settings import Settings
@@ -212,6 +212,32 @@ def test_missing_cells_are_said_and_never_drawn_as_numbers(study: Study) -> None
         b.shifts[0].model, b.shifts[0].accel].tip  # fmt: skip
     assert marks[b.shifts[1].model, b.shifts[1].accel].reason == "not there"
     assert len(heat.marks) == 9
+
+
+def test_what_cannot_be_given_never_reads_nan(study: Study) -> None:
+    b = study.benchmarks[0]
+
+    def gone(e: Any) -> Any:
+        return dataclasses.replace(
+            e, value=math.nan, se=math.nan, ci_low=math.nan, ci_high=math.nan, reason="no answer"
+        )
+
+    for n in (1, len(b.flips)):  # one arm, then all of them
+        odd = dataclasses.replace(
+            b,
+            means=[dataclasses.replace(m, estimate=gone(m.estimate)) for m in b.means[:n]] + b.means[n:],
+            shifts=[dataclasses.replace(s, estimate=gone(s.estimate), margin=math.nan) for s in b.shifts[:n]]
+            + b.shifts[n:],
+            flips=[dataclasses.replace(f, rate=gone(f.rate), net=gone(f.net)) for f in b.flips[:n]] + b.flips[n:],
+            flip_profile=[dataclasses.replace(f, rate=gone(f.rate)) for f in b.flip_profile],
+            categories=[dataclasses.replace(c, estimate=gone(c.estimate)) for c in b.categories],
+        )  # fmt: skip
+        figures = of_benchmark(dataclasses.replace(study, benchmarks=[odd]), odd)
+        assert {"interaction", "shifts", "flips", "categories"} <= {figure.kind for figure in figures}
+        for figure in figures:
+            for said in (figure.svg, figure.text, figure.note, *(mark.label for mark in figure.trace.marks)):
+                assert "nan" not in said, (figure.name, said[:200])
+            assert len(mpl.draw(figure.trace).axes) == 1  # no warning, which would be an error here
 
 
 def big(study: Study, n_models: int, n_accels: int) -> Study:
