@@ -61,7 +61,7 @@ def test_hqq_moves_as_much_as_our_own(stories: LoadedModel, bits: int) -> None:
 @pytest.mark.data
 @pytest.mark.slow
 @pytest.mark.extras
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 @pytest.mark.filterwarnings("ignore")  # a foreign library's own
 @pytest.mark.parametrize("bits", [4, 2])
 def test_quanto_moves_as_much_as_our_own(stories: LoadedModel, bits: int) -> None:

@@ -134,4 +134,4 @@ def test_a_table_of_10_million_rows(tmp_path: Path) -> None:
     writer.close()
     wall, cpu, memory = measure(file)
     print(f"\n10,000,000 rows of a table: wall {wall:.1f} s, processor {cpu:.1f} s, peak {memory:.0f} MiB")
-    assert memory < 6144
+    assert memory < 4096  # 2,943 measured, all of it while reading
