@@ -125,6 +125,7 @@ def compose(words: Sequence[str]) -> None:
     """Read a line as Hydra does and validate the config of each of its jobs."""
     from hydra._internal.hydra import Hydra
     from hydra._internal.utils import create_config_search_path, get_args_parser
+    from hydra.core.config_search_path import SearchPathElement
     from hydra.core.global_hydra import GlobalHydra
     from hydra.types import RunMode
 
@@ -138,7 +139,8 @@ def compose(words: Sequence[str]) -> None:
     config.register_resolvers()
     path = create_config_search_path(str(config.conf_dir()))
     if args.config_dir:
-        path.append("command-line", f"file://{Path(args.config_dir).resolve()}")
+        place = SearchPathElement("command-line", f"file://{Path(args.config_dir).resolve()}")
+        path.get_path().insert(1, place)  # where Hydra puts it: the schemas stay last
     GlobalHydra.instance().clear()
     try:
         hydra = Hydra.create_main_hydra2("biaslab", path)
