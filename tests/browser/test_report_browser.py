@@ -153,7 +153,7 @@ def test_a_table_is_copied_and_saved_as_its_csv_file(
     page, heard = open_page(report, accept_downloads=True, permissions=["clipboard-read", "clipboard-write"])
     unfold(page)
     page.get_by_role("button", name="copy Shifts", exact=True).first.click()
-    page.wait_for_function("[...document.querySelectorAll('button')].some(b => b.textContent === 'copied')")
+    page.get_by_text("copied", exact=True).wait_for()
     lines = page.evaluate("navigator.clipboard.readText()").split("\n")
     assert len(lines) == 13
     head = lines[0].split("\t")
@@ -179,7 +179,7 @@ def test_a_line_is_copied_without_the_buttons_own_word(open_page: Open, report: 
     lines = page.locator("pre.line")
     for i, text in ((0, "python -m biaslab retry outputs/sweeps/fake"), (1, study.command)):
         lines.nth(i).get_by_role("button").click()
-        page.wait_for_function(f"document.querySelectorAll('pre.line button')[{i}].textContent === 'copied'")
+        lines.nth(i).get_by_text("copied", exact=True).wait_for()
         assert page.evaluate("navigator.clipboard.readText()") == text
 
 
