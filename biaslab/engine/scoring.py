@@ -70,6 +70,8 @@ def score_sequences(
     from biaslab.engine.onednn import quick_products
     from biaslab.engine.ways import choose_way
 
+    if not spans:
+        return []
     fitting = [i for i, span in enumerate(spans) if len(span.ids) - 1 <= model.context_length]
     rows = rows_of(spans, fitting)
     answers: list[Array | None] = [None] * len(spans)
