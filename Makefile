@@ -73,7 +73,7 @@ calibrate: $(VENV)/.ready
 # The pages of docs/ as a site in build/site: every link and anchor checked, nothing in it asks another server.
 docs: $(VENV)/.ready
 	$(BIN)/python -m pip install -q -c constraints.txt -e ".[docs]"
-	$(BIN)/python -m sphinx -q -W --keep-going -c docs -d build/doctrees . build/site
+	$(BIN)/python -m sphinx -q -E -W --keep-going -c docs -d build/doctrees . build/site
 	$(BIN)/python -m pytest -q tests/docs/test_site.py $(FLAGS)
 
 gpu-check: $(VENV)/.ready
