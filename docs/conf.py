@@ -27,7 +27,7 @@ exclude_patterns = [".*", "build", "dist", "outputs", "biaslab", "analysis", "te
 
 # Every page stands here once; a page of docs/ that does not is listed under "More".
 NAV = {
-    "Start": ["docs/first_run", "docs/concepts", "docs/report", "docs/faq"],
+    "Start": ["docs/first_run", "docs/concepts", "docs/report", "docs/report_page", "docs/faq"],
     "Use": ["docs/models", "docs/own_data", "docs/gate", "docs/clusters", "docs/tracking", "docs/python", "docs/shell"],
     "What is measured": ["docs/benchmarks", "docs/benchmarks_field", "docs/results_schema"],
     "What is done to a model": ["docs/accelerators", "docs/pruning", "docs/kv_cache"],

@@ -111,7 +111,7 @@ def _of_block(block: Block) -> Iterator[Command]:
 def is_command(text: str) -> bool:
     """Whether `text` begins as a command does and says more than its first word."""
     words = re.sub(r"^(?:[A-Z][A-Z0-9_]*=\S* )+", "", text).split(" ")
-    return len(words) > 1 and (words[0] in STARTS or words[0].startswith("tests/"))
+    return len(words) > 1 and words[-1] != "-m" and (words[0] in STARTS or words[0].startswith("tests/"))
 
 
 def spelled_out(text: str) -> list[list[str]]:
