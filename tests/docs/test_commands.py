@@ -30,7 +30,6 @@ STANDS_FOR = {
 EXCUSED = {
     "hf auth login": "asks the hub for a token",
     "hf download OWNER/NAME": "fetches a model",
-    "wandb sync -n 1": "needs an account",
     "wandb sync": "needs an account; tests/tracking makes the same call against a recorder",
     "python -m lm_eval run": "the peer's; run by make perf",
     "pip install inspect-ai": "installed by make test-inspect",
