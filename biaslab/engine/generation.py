@@ -33,7 +33,7 @@ from biaslab.engine.batching import (
 from biaslab.engine.onednn import quick_products
 from biaslab.engine.prompts import EmptyRequest, Renderer, digest
 from biaslab.engine.requests import Decoding, Generate, GenerateResponse
-from biaslab.engine.scoring import ALONE, AUTO
+from biaslab.engine.scoring import ALONE, AUTO, PADDED
 from biaslab.engine.ways import writing_way
 from biaslab.models.base import LoadedModel
 
@@ -104,7 +104,9 @@ def generate(
     if on_done is not None and len(fitting) < len(writings):
         on_done(len(writings) - len(fitting))
     widths = [lengths[i] for i in fitting]
-    model.wrote = writing_way(model, [writings[i].prompt for i in fitting], limits) if way == AUTO else way
+    if way == AUTO and len(fitting) > 1:  # one alone is in no batch
+        way = writing_way(model, [writings[i].prompt for i in fitting], limits)
+    model.wrote = ALONE if way == ALONE else PADDED
     rows = 1 if model.wrote == ALONE else limits.max_batch
     roomy = dataclasses.replace(limits, batch_tokens=CACHED_TOKENS * limits.batch_tokens, max_batch=rows)
     with quick_products(model, sum(widths)):
