@@ -10,25 +10,29 @@ LIGHT := not slow and not browser and not extras and not perf and not gpu and no
 SIDE_BY_SIDE := -n $(JOBS) --maxprocesses 4 --dist loadfile
 
 .PHONY: sweep test test-slow test-browser test-extras test-inspect test-sparseml test-cluster lint audit perf perf-gpu calibrate \
-	docs gpu-check list clean
+	study docs gpu-check list clean
 
 sweep: $(VENV)/.ready
 	$(BIN)/python -m biaslab experiment=quickstart $(FLAGS)
 
+# The light suite, then the report in a real browser where there is one (a line says if there is none).
 test: $(VENV)/.ready
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "$(LIGHT)" $(FLAGS)
+	@$(BIN)/python -m tests.browser $(FLAGS)
 
 test-slow: $(VENV)/.ready
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "slow and not extras and not cluster" $(FLAGS)
 
 test-browser: $(VENV)/.ready
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[browser]"
-	$(BIN)/python -m pytest -m browser $(FLAGS)
+	@$(BIN)/python -m tests.browser --strict-browser $(FLAGS)
 
 # The optional libraries beside biaslab, and the peer that scores are held to.
 test-extras: $(VENV)/.ready
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[quantizers,sentiment]" "lm_eval==0.4.13"
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[quantizers,sentiment,notebook,quanto,dashboard]" \
+		"lm_eval==0.4.13" "vl-convert-python>=1.9"
+	$(BIN)/python -m pip install -q --no-deps --ignore-requires-python "every-eval-ever==0.3.0"  # its schemas alone are read
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m "extras and not sparseml and not perf and not slow" $(FLAGS)
+	$(BIN)/python -m pytest tests/accel/test_kv_libraries.py -m "slow and extras" $(FLAGS)
 
 # inspect_ai wants an older fsspec than the tested set, so it gets an environment of its own.
 test-inspect: .venv-inspect/.ready
@@ -66,6 +70,11 @@ perf-gpu: $(VENV)/.ready .venv-peer/.ready
 	mkdir -p build && rm -f build/perf-gpu.jsonl
 	BIASLAB_PERF_ROWS=$(CURDIR)/build/perf-gpu.jsonl $(BIN)/python -m tests.perf.gpu
 
+# The embedded study: 18 models of known bias under every accelerator that runs anywhere; rewrites docs/organisms.md.
+study: $(VENV)/.ready
+	$(BIN)/python -m biaslab experiment=organisms $(FLAGS)
+	$(BIN)/python -m tests.study.organisms outputs/results docs/organisms.md
+
 # Type-I error, coverage and power of every default by simulation; rewrites the tables of docs/statistics.md.
 calibrate: $(VENV)/.ready
 	$(BIN)/python -m tests.calibration
@@ -83,7 +92,7 @@ list: $(VENV)/.ready
 	$(BIN)/python -m biaslab list
 
 $(VENV)/.ready: pyproject.toml constraints.txt .ci/setup.py
-	$(PYTHON) .ci/setup.py $(VENV) test
+	$(PYTHON) .ci/setup.py $(VENV) test,browser
 	@touch $@
 
 .venv-peer/.ready: constraints.txt .ci/setup.py
