@@ -33,6 +33,7 @@ MOST_CELLS = 160_000
 STEPS = (1000, 500, 250, 120, 60, 30)
 PRINTED = 30  # rows of one table on paper; the style sheet hides the others there
 SHORT = 20  # characters of a text that stays on one line
+LONG = 60  # characters above which a text is given room, so that its row does not grow tall
 SIDEWAYS = 12  # columns above which a table is set smaller in print; twice above SIDEWAYS + 6
 
 
@@ -108,8 +109,10 @@ def _cell(value: Any, column: str) -> str:
         tiny = (column == "p" or column.startswith("p_")) and value < 0.0001
         return f'<td data-v="{value!r}">{"&lt;0.0001" if tiny else number(value)}'
     text = str(value)
-    name = ' class="name"' if len(text) <= (40 if column in ("model", "accel") else SHORT) else ""
-    return f"<td{name}>{_text(text)}"
+    if len(text) <= (40 if column in ("model", "accel") else SHORT):
+        return f'<td class="name">{_text(text)}'
+    words = ' class="words"' if len(text) > LONG else ""
+    return f"<td{words}>{_text(text)}"
 
 
 def _text(text: str) -> str:

@@ -96,10 +96,14 @@ def heat(figure: Heat) -> str:
     left = min(max(110, 24 + round(LETTER * longest)), 330)
     count = max(1, len(figure.columns))
     label = max((len(mark.label) for mark in figure.marks), default=0) + (2 if figure.strong else 0)
-    width = max(WIDTH, left + 8 + max(34, LETTER * label + 10) * count)
-    step = (width - left - 8) / count
-    row_height = 34 if len(figure.rows) <= 20 else 22
+    width, right = max(WIDTH, left + 8 + max(34, LETTER * label + 10) * count), 8.0
+    step = (width - left - right) / count
     turned = any(len(name) * LETTER > step - 6 for name in figure.columns)
+    if turned:  # the last heading leans out of its column
+        right = max(right, min(18, len(figure.columns[-1])) * LETTER * 0.82 - step / 2)
+        width = max(width, left + right + max(34, LETTER * label + 10) * count)
+        step = (width - left - right) / count
+    row_height = 34 if len(figure.rows) <= 20 else 22
     above = min(18, max(len(n) for n in figure.columns)) * LETTER * 0.6 + 14 if turned and figure.columns else 26.0
     parts = [
         text(left + (j + 0.5) * step, above - 8, name, "start" if turned else "middle", "cat",

@@ -66,4 +66,5 @@ def test_the_first_word_of_a_newcomer_is_answered(tmp_path: Path) -> None:
         assert ended.code == 0
         assert "tiny_llama" in ended.out
     nothing = biaslab(tmp_path, "status")
-    assert (nothing.code, nothing.err) == (2, "biaslab: status: no sweep below outputs/sweeps; name a sweep folder\n")
+    advice = "name an outputs folder, or one sweep's (outputs/sweeps/<id>)"
+    assert (nothing.code, nothing.err) == (2, f"biaslab: status: no sweep in outputs; {advice}\n")

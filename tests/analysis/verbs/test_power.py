@@ -41,8 +41,8 @@ def test_a_curve_as_text_and_as_a_picture(tmp_path: Path, capsys: pytest.Capture
     out = capsys.readouterr().out
     assert out.count("<- needed") == 1
     root = ET.parse(file).getroot()
-    circles = root.findall("{http://www.w3.org/2000/svg}circle")
-    assert len(circles) == len(re.findall(r"[#.]{40}", out))
+    points = root.findall(".//{http://www.w3.org/2000/svg}g[@class='m']")
+    assert len(points) == len(re.findall(r"[#.]{40}", out))
     assert "34 clusters: 0.8" in root.attrib["aria-label"]
 
 
