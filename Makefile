@@ -70,9 +70,11 @@ perf-gpu: $(VENV)/.ready .venv-peer/.ready
 	mkdir -p build && rm -f build/perf-gpu.jsonl
 	BIASLAB_PERF_ROWS=$(CURDIR)/build/perf-gpu.jsonl $(BIN)/python -m tests.perf.gpu
 
-# The embedded study: 18 models of known bias under every accelerator that runs anywhere; rewrites docs/organisms.md.
+# The embedded study: 18 models of known bias under every accelerator that a CPU runs; rewrites docs/organisms.md.
 study: $(VENV)/.ready
+	$(BIN)/python -m pip install -q -c constraints.txt -e ".[quantizers]"
 	$(BIN)/python -m biaslab experiment=organisms $(FLAGS)
+	$(BIN)/python -m biaslab experiment=organisms accel=bnb8,bnb4,bnb_fp4,gptq4,awq4,ao_int8,ao_int4 $(FLAGS)
 	$(BIN)/python -m tests.study.organisms outputs/results docs/organisms.md
 
 # Type-I error, coverage and power of every default by simulation; rewrites the tables of docs/statistics.md.
