@@ -20,6 +20,7 @@ def main() -> NoReturn:
     """Run the line, write to FILE where its sweep, its outputs and its settings are, and exit as it does."""
     file, words = Path(sys.argv[1]), sys.argv[2:]
     sys.argv = ["biaslab", *words]
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a parent in a script's background has ignored
     threading.Thread(target=_end_with_the_parent, daemon=True).start()
     from biaslab.__main__ import run_line
 
