@@ -59,7 +59,7 @@ def test_lm_eval_reads_its_own_layout(loaded: Any, tmp_path: Path) -> None:
     assert utils.get_latest_filename(samples) == samples[0]
     content = json.loads(Path(results[0]).read_text())
     shown, value = utils.make_table(content), content["results"]["planted"]["score,none"]
-    assert f"{value:.4f}" in shown
+    assert f"|{value:.4f}".rstrip("0") in shown  # the table drops a last 0
     assert "planted" in shown
 
 
