@@ -116,6 +116,9 @@ class Slurm:
             end = time.monotonic() + 5
             while time.monotonic() < end and any(Path(f"/proc/{number}").exists() for number in numbers):
                 time.sleep(0.1)
+        for left in self._processes():  # what waits for a job on a node that was killed
+            with suppress(ProcessLookupError):
+                os.kill(left, signal.SIGKILL)
 
     def _munge(self) -> None:
         key = self.folder / "munge" / "key"
@@ -125,15 +128,16 @@ class Slurm:
         options = [f"--{option}={self.folder}/munge/{name}" for option, name in names.items()]
         self._run("munged", "--force", *options, "--num-threads=2")
 
-    def _processes(self, node: str) -> list[int]:
-        """Processes of jobs on a node, by the variable that Slurm sets in them; and the node's step daemons."""
+    def _processes(self, node: str = "") -> list[int]:
+        """Processes of jobs on a node, by the variable that Slurm sets in them, and its step daemons; "": all."""
         found = []
         for folder in Path("/proc").glob("[0-9]*"):
             with suppress(OSError):
                 environ = (folder / "environ").read_bytes().split(b"\0")
                 command = (folder / "cmdline").read_bytes()
                 mine = f"SLURM_CONF={self.folder}/slurm.conf".encode() in environ
-                if mine and (f"SLURMD_NODENAME={node}".encode() in environ or b"slurmstepd" in command):
+                there = not node or f"SLURMD_NODENAME={node}".encode() in environ or b"slurmstepd" in command
+                if mine and there:
                     found.append(int(folder.name))
         return found
 
