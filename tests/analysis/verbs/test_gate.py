@@ -25,6 +25,12 @@ from tests.analysis.fake import make_sweep
 SMALL: dict[str, Any] = {"accels": ("hqq4", "wanda50"), "n_clusters": 20, "items_per_cluster": 4}
 
 
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a folder without sweeps: `gate` looks for the newest where it is typed."""
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+
+
 def gate(*words: object) -> int:
     return main(["gate", *map(str, words)])
 
