@@ -97,7 +97,7 @@
 
   // Tips: by pointer, by tap, and by arrow keys from a figure or the matrix.
   const tip = document.getElementById("tip");
-  let at = null;
+  let at = null, top = 0;
   const hide = () => { tip.style.visibility = "hidden"; at?.classList.remove("at"); at = null; };
   const show = (mark) => {
     if (mark === at) return;
@@ -108,6 +108,7 @@
     const place = mark.getBoundingClientRect(), size = tip.getBoundingClientRect(), wide = document.documentElement.clientWidth;
     const left = Math.max(8, Math.min(place.left + place.width / 2 - size.width / 2, wide - size.width - 8));
     const above = place.top - size.height - 8;
+    top = place.top;
     tip.style.left = `${left + scrollX}px`;
     tip.style.top = `${(above > 0 ? above : place.bottom + 8) + scrollY}px`;
     tip.style.visibility = "visible";
@@ -115,9 +116,11 @@
   // What a mark says is in its title, which needs no script; with it, the title would show a second time.
   for (const title of all("svg title")) { title.parentNode.dataset.tip = title.textContent; title.remove(); }
   for (const mark of all("[data-marks] .mark")) mark.dataset.tip = mark.querySelector(".sr").textContent;
-  document.addEventListener("pointerover", (event) => {
+  // Moves alone count: a page that scrolls under a still pointer must not take the tip from who steps by keys.
+  document.addEventListener("pointermove", (event) => {
+    if (event.pointerType === "touch") return;
     const mark = event.target.closest?.("[data-tip]");
-    if (mark) show(mark); else if (event.pointerType === "mouse") hide();
+    if (mark) show(mark); else hide();
   });
   document.addEventListener("click", (event) => { const mark = event.target.closest?.("[data-tip]"); if (mark) show(mark); else hide(); });
   document.addEventListener("keydown", (event) => {
@@ -133,7 +136,9 @@
     show(next);
   });
   document.addEventListener("focusout", hide);
-  addEventListener("scroll", () => { if (at && !at.matches("svg.figure:focus *, [data-marks]:focus *")) hide(); }, { passive: true });
+  // The event comes a frame after the scroll: one from before the tip was shown has not moved its mark.
+  const moved = () => Math.abs(at.getBoundingClientRect().top - top) > 1;
+  addEventListener("scroll", () => { if (at && moved() && !at.matches("svg.figure:focus *, [data-marks]:focus *")) hide(); }, { passive: true });
   for (const drawn of all("svg.figure")) {
     drawn.tabIndex = 0;
     drawn.setAttribute("aria-description", "Arrow keys step through its marks.");
