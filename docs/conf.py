@@ -29,7 +29,7 @@ exclude_patterns = [".*", "build", "dist", "outputs", "biaslab", "analysis", "te
 NAV = {
     "Start": ["docs/first_run", "docs/concepts", "docs/report", "docs/report_page", "docs/faq"],
     "Use": ["docs/models", "docs/own_data", "docs/gate", "docs/clusters", "docs/tracking", "docs/python", "docs/shell"],
-    "What is measured": ["docs/benchmarks", "docs/benchmarks_field", "docs/results_schema"],
+    "What is measured": ["docs/benchmarks", "docs/benchmarks_field", "docs/benchmarks_planted", "docs/results_schema"],
     "What is done to a model": ["docs/accelerators", "docs/pruning", "docs/kv_cache"],
     "How it is judged": ["docs/statistics", "docs/reproduction", "docs/paper_table", "docs/organisms"],
     "How well it works": ["docs/performance", "docs/reliability", "docs/scale", "SECURITY"],
