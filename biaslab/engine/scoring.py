@@ -75,23 +75,30 @@ def score_sequences(
     fitting = [i for i, span in enumerate(spans) if len(span.ids) - 1 <= model.context_length]
     rows = rows_of(spans, fitting)
     answers: list[Array | None] = [None] * len(spans)
-    way = choose_way(model, rows, spans, limits) if way == AUTO else way
-    model.asked = BY_TOKEN if model.reads_by_token else way
+
+    def tell(n: int) -> None:
+        if on_done is not None and n:
+            on_done(n)
 
     def forward(batch: list[int]) -> None:
         for i, values in score_rows(model, [rows[b] for b in batch], spans, limits, way):
             answers[i] = values
 
     def done(batch: list[int], seconds: float) -> None:
-        if on_done is not None:
-            on_done(sum(len(rows[b].riders) for b in batch))
+        tell(sum(len(rows[b].riders) for b in batch))
         if on_batch is not None:
             on_batch(Batch(SCORED, max(len(rows[b].ids) for b in batch), seconds))
 
-    if on_done is not None and len(fitting) < len(spans):
-        on_done(len(spans) - len(fitting))
-    ids = [row.ids for row in rows]
-    with quick_products(model, sum(map(len, ids))):
+    tell(len(spans) - len(fitting))
+    with quick_products(model, sum(len(row.ids) for row in rows)):
+        if way == AUTO:
+            way, known = choose_way(model, rows, spans, limits)
+            rows = [row for row in rows if known.keys().isdisjoint(row.riders)]
+            for i, values in known.items():
+                answers[i] = values
+            tell(len(known))
+        model.asked = BY_TOKEN if model.reads_by_token else way
+        ids = [row.ids for row in rows]
         if way == PACKED:
             most = PACK_TOKENS_ON_CPU if model.device.type == "cpu" else limits.batch_tokens
             packs = dataclasses.replace(limits, batch_tokens=min(most, limits.batch_tokens))

@@ -21,6 +21,9 @@ from biaslab.models.base import GENERATED_ONLY, LoadedModel
 
 log = logging.getLogger(__name__)
 
+#: log p of the scored tokens of a few spans, by their index.
+Known = dict[int, np.ndarray]
+
 #: Largest difference of a token's log p from the reference that is rounding: a wrong mask differs by nats.
 #: In float32 it measures 1e-5; 16-bit types move single tokens by up to .2 with the batch alone.
 TOLERANCE = {"float32": 1e-3, "float64": 1e-6}
@@ -29,8 +32,9 @@ HALF_TOLERANCE = 0.5
 N_LAST = 8
 
 
-def choose_way(model: LoadedModel, rows: Sequence[Row], spans: Sequence[Span], limits: Limits) -> str:
-    """The first of packed, padded, alone that gives the numbers of one row at a time.
+def choose_way(model: LoadedModel, rows: Sequence[Row], spans: Sequence[Span], limits: Limits) -> tuple[str, Known]:
+    """The first of packed, padded, alone that gives the numbers of one row at a time; and the answers that were
+    got that way to find out, which need not be asked again.
 
     Packs do not read a quantized KV cache; padded batches do.
     """
@@ -42,24 +46,27 @@ def writing_way(model: LoadedModel, prompts: Sequence[Ids], limits: Limits) -> s
     """Padded or alone: how these prompts can be answered, by the log p of their own last tokens in a batch."""
     whole = [ids for ids in dict.fromkeys(prompts) if 1 < len(ids) <= model.context_length]
     spans = [Span(ids, max(1, len(ids) - N_LAST)) for ids in whole]
-    return _first(model, rows_of(spans, range(len(spans))), spans, limits, [PADDED])
+    way, _ = _first(model, rows_of(spans, range(len(spans))), spans, limits, [PADDED])
+    return way
 
 
-def _first(model: LoadedModel, rows: Sequence[Row], spans: Sequence[Span], limits: Limits, ways: Sequence[str]) -> str:
-    """The first of `ways` that gives the numbers of one row at a time on a few rows, else alone."""
+def _first(
+    model: LoadedModel, rows: Sequence[Row], spans: Sequence[Span], limits: Limits, ways: Sequence[str]
+) -> tuple[str, Known]:
+    """The first of `ways` that gives the numbers of one row at a time on a few rows, else alone; those numbers."""
     tried = _tried(rows, limits)
     if not tried:
-        return PADDED
+        return PADDED, {}
     try:
         wanted = {i: x for row in tried for i, x in score_rows(model, [row], spans, limits, ALONE)}
     except (CellFailed, RuntimeError):
-        return PADDED  # broken logits or no memory: the work itself will say where
+        return PADDED, {}  # broken logits or no memory: the work itself will say where
     for way in ways:
         worst = _worst(model, tried, spans, limits, way, wanted)
         if worst <= TOLERANCE.get(str(model.dtype).removeprefix("torch."), HALF_TOLERANCE):
-            return way
+            return way, wanted
         log.info("%s: %s differs by %.2g nats from one row at a time", model.info.label, way, worst)
-    return ALONE
+    return ALONE, wanted
 
 
 def _tried(rows: Sequence[Row], limits: Limits) -> list[Row]:
@@ -87,7 +94,7 @@ def _worst(
     spans: Sequence[Span],
     limits: Limits,
     way: str,
-    wanted: dict[int, np.ndarray],
+    wanted: Known,
 ) -> float:
     """Largest |difference| of a token's log p from `wanted`, in nats; infinite where this way fails.
 

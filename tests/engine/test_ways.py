@@ -13,6 +13,7 @@ import pytest
 import torch
 from transformers import DynamicCache
 
+from biaslab.engine import scoring, ways
 from biaslab.engine.batching import Batch
 from biaslab.engine.core import Engine
 from biaslab.engine.onednn import LEAST_TOKENS, quick_products
@@ -23,7 +24,9 @@ from biaslab.models.loading import load
 from tests.engine.conftest import MakeModel
 from tests.models.make import KINDS, SLIDING_WINDOW, TEXT
 
-SENTENCES = [LogLikelihood(Prompt("", bare=True), text[:n]) for text in TEXT for n in (15, 30, 45, 80)]
+#: More rows by far than the trial of a way asks, and answers, one at a time.
+PARTS = [text[start:] for text in TEXT for start in range(0, 50, 7)]
+SENTENCES = [LogLikelihood(Prompt("", bare=True), part[:n]) for part in PARTS for n in (15, 30, 45, 80)]
 
 
 def score(model: LoadedModel, way: str = "auto", **limits: Any) -> list[tuple[float, ...]]:
@@ -58,6 +61,29 @@ def test_every_architecture_is_packed_and_gives_the_numbers_of_one_row_at_a_time
     for limits in ({}, {"batch_tokens": 40}, {"max_batch": 3}):
         assert_close(score(model, **limits), alone)
         assert model.asked == "packed"
+
+
+def test_rows_that_the_trial_asked_one_at_a_time_are_not_asked_again(
+    make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, batches = make_model("llama"), []
+    plain = scoring.score_rows
+
+    def listed(model: LoadedModel, rows: Sequence[scoring.Row], *args: Any) -> list[tuple[int, np.ndarray]]:
+        batches.append((args[-1], [row.ids for row in rows]))
+        return plain(model, rows, *args)
+
+    monkeypatch.setattr(ways, "score_rows", listed)
+    monkeypatch.setattr(scoring, "score_rows", listed)
+    done: list[int] = []
+    Engine().run(model, SENTENCES, decoding=Decoding(), on_progress=done.append)
+    alone = [ids for way, rows in batches for ids in rows if way == "alone"]
+    trial, *packs = [rows for way, rows in batches if way == "packed"]
+    assert sorted(alone) == sorted(trial)
+    asked = [ids for rows in packs for ids in rows]
+    assert len(asked) == len(set(asked)) > 20
+    assert set(asked).isdisjoint(alone)
+    assert sum(done) == len(SENTENCES)
 
 
 def test_rows_longer_than_a_sliding_window_are_packed_right(make_model: MakeModel) -> None:
