@@ -22,6 +22,7 @@ from biaslab.benchmarks import custom as own_benchmarks
 from biaslab.benchmarks.base import Benchmark
 from biaslab.errors import ConfigError
 from biaslab.launchers import config as launchers
+from biaslab.models.custom import own_model
 from biaslab.models.embedded.recipes import Organism
 from biaslab.models.placement import PlacementConfig
 from biaslab.throughput import EfficiencyConfig
@@ -34,11 +35,13 @@ LABEL = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+=,()-]{0,119}")
 
 @dataclass
 class ModelConfig:
-    """A model: embedded (ships with biaslab), an organism (trained here), a local folder, or a hub id at a revision.
+    """A model: embedded (ships with biaslab), an organism (trained here), a local folder, a hub id at a revision, or
+    a class of the user's own.
 
-    name : label in results and reports; empty: the folder's name or the last part of the id.
+    name : label in results and reports; empty: the folder's name, the last part of the id, or the class's own.
     trust_remote_code : run Python code that a model repository brings. Off unless you trust it by name.
     organism : which one, where source is organism.
+    target, params : the user's class as package.module.Class, and its fields, where source is custom.
     """
 
     source: str = "hub"
@@ -48,6 +51,9 @@ class ModelConfig:
     path: str = ""
     trust_remote_code: bool = False
     organism: Organism = field(default_factory=Organism)
+    target: str = ""
+    # Free-form, and no dict: Hydra would let no key into an empty dict.
+    params: Any = None
 
 
 @dataclass
@@ -128,7 +134,7 @@ class Config:
 
 
 CHOICES = {
-    "model.source": ("embedded", "organism", "local", "hub"),
+    "model.source": ("embedded", "organism", "local", "hub", "custom"),
     "engine.name": ("batched",),
     "engine.padding_side": ("left", "right"),
     "engine.way": ("auto", "padded", "alone"),
@@ -213,6 +219,8 @@ def to_config(composed: Any) -> Config:
     assert isinstance(config, Config)
     config.accel = own_accels.resolved(config.accel, accelerators.families())
     config.benchmark = own_benchmarks.resolved(config.benchmark, benchmarks.registry())
+    if config.model.source == "custom":
+        own_model(config.model.target, config.model.params)
     if config.tracker.name == "custom":
         own_tracker(config.tracker)
     return config
@@ -247,13 +255,15 @@ def validate(config: Config) -> None:
 
 
 def _validate_model(model: ModelConfig) -> None:
+    if model.target and model.source != "custom":
+        raise ConfigError(f"model.target={model.target}: a class of your own needs model=custom")
     if model.source == "organism":
         if (problem := model.organism.check()) is not None:
             raise ConfigError(f"model.organism.{problem}")
         if model.name:
             raise ConfigError(f"model.name={model.name}: an organism's name says what it is; leave model.name out")
         return
-    needed = {"embedded": "name", "local": "path", "hub": "id"}[model.source]
+    needed = {"embedded": "name", "local": "path", "hub": "id", "custom": "target"}[model.source]
     if not getattr(model, needed):
         raise ConfigError(f"model.{needed}=: model.source={model.source} needs model.{needed}=...")
     if model.name and not LABEL.fullmatch(model.name):

@@ -377,6 +377,7 @@ def describe_model(info: ModelInfo) -> dict[str, Any]:
         "architecture": info.architecture,
         "note": info.note,
         "planted_scale": info.planted.scale if info.planted else None,
+        **({"made_of": info.made_of} if info.made_of else {}),
     }
 
 

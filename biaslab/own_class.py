@@ -5,38 +5,93 @@ from __future__ import annotations
 import hashlib
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from biaslab.errors import ConfigError
+from biaslab.errors import BiaslabError, ConfigError
 
-
-def check_words(target: str, params: Any) -> str | None:
-    """What is wrong with the two words before anything is imported, beginning with the field, or None."""
-    if not target.rpartition(".")[0]:
-        return f"target={target}: name a class as package.module.Class"
-    if params is not None and not isinstance(params, Mapping):
-        return f"params={params}: write {{field: value, ...}}"
-    return None
+T = TypeVar("T")
 
 
-def own_class(target: str, base: type, wrong_with: Callable[[type], str | None]) -> type:
-    """The class `target`, a dataclass that extends `base`.
+def own_object(
+    target: str, params: Any, base: type, wrong_with: Callable[[type], str | None] = lambda cls: None
+) -> Any:
+    """What the words name: the class `target`, which extends `base`, with the fields `params`, checked by itself.
 
-    wrong_with : what more is wrong with it, or None.
-    Raises ConfigError, one line beginning with "target=", for what cannot be imported or is no such class.
+    wrong_with : what more is wrong with the class, or None.
+    Raises ConfigError, one line beginning with "target" or "params", for whatever is wrong with either.
     """
-    module_name, _, name = target.rpartition(".")
+    if not target.rpartition(".")[0]:
+        raise ConfigError(f"target={target}: name a class as package.module.Class")
+    if params is not None and not isinstance(params, Mapping):
+        raise ConfigError(f"params={params}: write {{field: value, ...}}")
+    cls = _own_class(target, base, wrong_with)
+    with users_code(f"target={target}: making it"):
+        found = _made(cls, params)
+    with users_code(f"target={target}: check()"):
+        problem = found.check()
+    if problem is not None:
+        raise ConfigError(f"params.{problem}")
+    return found
+
+
+def resolved(
+    group: str,
+    chosen: Mapping[str, T],
+    registry: Mapping[str, type[T]],
+    own: Callable[[T], T | None],
+    name_of: Callable[[T], str],
+) -> dict[str, T]:
+    """`chosen` with every stand-in replaced by the user's object; "custom" itself is renamed to that one's own name.
+
+    So a label names what it is, not how it was asked for.
+
+    group : "accel" or "benchmark", for messages. registry : what ships with biaslab, by name.
+    own : of a stand-in, the user's object; None of anything else. name_of : an object's own name.
+    Raises ConfigError as `own` does, and for a name that is taken or comes twice.
+    """
+    done: dict[str, T] = {}
+    for name, one in chosen.items():
+        try:
+            mine = own(one)
+        except ConfigError as error:
+            raise ConfigError(f"{group}.{name}.{error}") from error
+        if mine is not None:
+            given = name_of(mine)
+            if given in registry and registry[given] is not type(mine):
+                raise ConfigError(f"{group}.{name}: the name {given!r} is taken by biaslab; choose another")
+            name, one = given if name == "custom" else name, mine
+        if name in done:
+            raise ConfigError(f"{group}={name}: named twice")
+        done[name] = one
+    return done
+
+
+@contextmanager
+def users_code(what: str) -> Iterator[None]:
+    """An exception of the user's own code, in `what`, as a ConfigError of one line."""
     try:
-        module = importlib.import_module(module_name)
-    except ModuleNotFoundError as error:
-        raise ConfigError(
-            f"target={target}: no module {error.name}; it is looked for in the working folder and PYTHONPATH"
-        ) from error
-    except Exception as error:  # the user's own code
-        raise ConfigError(f"target={target}: importing it failed ({type(error).__name__}: {error})") from error
+        yield
+    except BiaslabError:
+        raise
+    except Exception as error:
+        words = " ".join(f"{type(error).__name__}: {error}".split())
+        raise ConfigError(f"{what} failed ({words})") from error
+
+
+def _own_class(target: str, base: type, wrong_with: Callable[[type], str | None]) -> type:
+    """The class `target`, a dataclass that extends `base`; ConfigError for what cannot be imported or is no such."""
+    module_name, _, name = target.rpartition(".")
+    with users_code(f"target={target}: importing it"):
+        try:
+            module = importlib.import_module(module_name)
+        except ModuleNotFoundError as error:
+            raise ConfigError(
+                f"target={target}: no module {error.name}; it is looked for in the working folder and PYTHONPATH"
+            ) from error
     found = getattr(module, name, None)
     if found is None:
         there = sorted(n for n, c in vars(module).items() if _extends(c, base) and c.__module__ == module_name)
@@ -47,7 +102,7 @@ def own_class(target: str, base: type, wrong_with: Callable[[type], str | None])
     return found
 
 
-def made(cls: type, params: Mapping[str, Any] | None) -> Any:
+def _made(cls: type, params: Mapping[str, Any] | None) -> Any:
     """An instance with the fields `params`. Raises ConfigError, beginning with "params.", for a wrong key or type."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException

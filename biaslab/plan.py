@@ -14,6 +14,7 @@ from biaslab.cell import CellSpec, cell_spec, select
 from biaslab.config import LABEL, Config, ModelConfig
 from biaslab.errors import ConfigError, Unsupported
 from biaslab.models.base import ModelInfo
+from biaslab.models.custom import describe_custom, own_label, own_model
 from biaslab.models.embedded.organisms import describe_organism
 from biaslab.models.loading import describe_embedded, describe_hub, describe_local
 from biaslab.models.placement import Placement, decide, machine
@@ -98,9 +99,19 @@ def describe(model: ModelConfig, *, dry_run: bool = False) -> ModelInfo:
         return describe_organism(model.organism, dry_run=dry_run)
     if model.source == "embedded":
         return describe_embedded(model.name)
+    trust = model.trust_remote_code
+    if model.source == "custom":
+        return describe_custom(model.target, model.params, model.name, trust_remote_code=trust)
     if model.source == "local":
-        return describe_local(model.path, model.name, trust_remote_code=model.trust_remote_code)
-    return describe_hub(model.id, model.revision, model.name, trust_remote_code=model.trust_remote_code)
+        return describe_local(model.path, model.name, trust_remote_code=trust)
+    return describe_hub(model.id, model.revision, model.name, trust_remote_code=trust)
+
+
+def asked_label(model: ModelConfig) -> str:
+    """What a model that cannot be described is called where it is said to be refused."""
+    if model.source == "custom":
+        return own_label(own_model(model.target, model.params), model.name)
+    return model.name or model.id or model.path or model.organism.label
 
 
 def identify(accel: Accelerator, info: ModelInfo) -> Mapping[str, Any]:

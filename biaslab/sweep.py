@@ -11,11 +11,11 @@ import logging
 import os
 import shlex
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
@@ -30,6 +30,9 @@ from biaslab.results.schema import SCHEMA_VERSION
 from biaslab.results.store import CellRef, Store, read_json, replace_json
 from biaslab.secrets import redact
 from biaslab.tracking.base import NoTracker, Tracker, make_tracker
+
+if TYPE_CHECKING:
+    from biaslab.models.base import ModelInfo
 
 log = logging.getLogger(__name__)
 
@@ -251,6 +254,7 @@ def _start(folder: str, jobs: Sequence[Config]) -> None:
             refused.append((checked, error))
     if not plans:
         raise refused[0][1]
+    _check_labels(plan.info for plan in plans.values())
     first = next(iter(plans.values())).config
     sweep = Sweep(Path(folder), Path(first.outputs), first, created=_now())
     _enter_plans(sweep, plans)
@@ -283,6 +287,18 @@ def _train_organisms(jobs: Sequence[Config]) -> None:
             organisms.ensure(missing.values(), on_progress)
 
 
+def _check_labels(models: Iterable[ModelInfo]) -> None:
+    """ConfigError where one label stands for two models: no report could tell their results apart."""
+    known: dict[str, ModelInfo] = {}
+    for info in models:
+        other = known.setdefault(info.label, info)
+        if other.identity != info.identity:
+            raise ConfigError(
+                f"model: {info.label} would be the label of two models ({other.path} and {info.path}); let the name "
+                "tell them apart, as in model.name='NAME-${model.revision}', or give each a file (--config-dir)"
+            )
+
+
 def _enter_plans(sweep: Sweep, plans: Mapping[int, Any]) -> None:
     from biaslab.job import ledger_entry
 
@@ -296,11 +312,12 @@ def _enter_plans(sweep: Sweep, plans: Mapping[int, Any]) -> None:
 
 def _enter_refused(sweep: Sweep, config: Config, error: ConfigError) -> None:
     from biaslab.cell import benchmark_label
+    from biaslab.plan import asked_label
 
     accel = "+".join(config.accel)
     for benchmark in config.benchmark.values():
         name = benchmark_label(benchmark, config.prompt)
-        model = config.model.name or config.model.id or config.model.path or config.model.organism.label
+        model = asked_label(config.model)
         entry: dict[str, Any] = {"key": "", "path": f"refused/{name}/{model}/{accel}", "model": model, "accel": accel}
         mode = config.decoding.mode if benchmark.generates else "greedy"
         entry |= {"benchmark": name, "decoding": mode, "seed": config.seed}

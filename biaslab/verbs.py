@@ -80,6 +80,8 @@ def _model(name: str, path: Path) -> tuple[str, str]:
         return "", f"embedded models trained on first use and kept (model.organism.NAME=: {fields})"
     if model.source == "local":
         return "", "a folder of safetensors: model=local model.path=DIR"
+    if model.source == "custom":
+        return "", "a class of your own: model=custom model.target=package.module.Class"
     if not model.id:
         return "", "any causal LM of the hub: model=hub model.id=OWNER/NAME"
     return "", f"{model.id}, {'on this machine' if _cached(model.id) else 'fetched from the hub on first use'}"

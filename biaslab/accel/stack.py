@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
-import re
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict
 
 from biaslab.accel.base import Accelerator
 from biaslab.errors import CellFailed
+from biaslab.labels import changed
 from biaslab.models.base import LoadedModel
 
 #: Fields that make replicates of one accelerator, not another accelerator: they stay out of its label.
 REPLICATES = frozenset({"calibration.seed"})
-KEPT = re.compile(r"[^A-Za-z0-9._]+")
 
 
 def check_stack(accels: Mapping[str, Accelerator]) -> str | None:
@@ -65,32 +63,8 @@ def label(accels: Mapping[str, Accelerator], defaults: Mapping[str, Accelerator]
         seeds are replicates of one accelerator.
     """
     parts = [
-        name + _changed(accel, defaults.get(name) or type(accel)())
+        name + changed(asdict(accel), asdict(defaults.get(name) or type(accel)()), REPLICATES)
         for name, accel in accels.items()
         if accel.kind != "baseline"
     ]
     return "+".join(parts) or "none"
-
-
-def _changed(accel: Accelerator, default: Accelerator) -> str:
-    before = dict(_flat(dataclasses.asdict(default)))
-    changed = [
-        f"{key}={_word(value)}"
-        for key, value in _flat(dataclasses.asdict(accel))
-        if key not in REPLICATES and (key not in before or before[key] != value)
-    ]
-    return f"({','.join(changed)})" if changed else ""
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
-
-
-def _word(value: Any) -> str:
-    """A value in the letters a folder's name may have: of a path only its last part."""
-    text = "-".join(map(str, value)) if isinstance(value, list) else str(value)
-    return KEPT.sub("-", text.rstrip("/").rsplit("/", 1)[-1]).strip("-") or "empty"

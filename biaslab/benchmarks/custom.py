@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from biaslab import own_class
 from biaslab.benchmarks.base import Benchmark, Item, Meta, Metric, Record
 from biaslab.engine.requests import Request, Response
-from biaslab.errors import ConfigError
 from biaslab.models.base import ModelInfo
-from biaslab.own_class import check_words, lacks, made, own_class
+from biaslab.own_class import lacks, own_object
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,10 +40,6 @@ class Custom(Benchmark):
         direction=None,
     )
 
-    def check(self) -> str | None:
-        """See Benchmark.check; nothing is imported."""
-        return check_words(self.target, self.params)
-
     def items(self, model: ModelInfo) -> Sequence[Item]:
         """See Benchmark.items."""
         return self.benchmark().items(model)
@@ -62,9 +58,7 @@ class Custom(Benchmark):
 
     def benchmark(self) -> Benchmark:
         """The user's class with its params; ConfigError says in one line what is wrong with either."""
-        found: Benchmark = made(own_class(self.target, Benchmark, _wrong_with), self.params)
-        if (problem := found.check()) is not None:
-            raise ConfigError(f"params.{problem}")
+        found: Benchmark = own_object(self.target, self.params, Benchmark, _wrong_with)
         return found
 
     @classmethod
@@ -74,27 +68,12 @@ class Custom(Benchmark):
 
 
 def resolved(benchmarks: Mapping[str, Benchmark], registry: Mapping[str, type[Benchmark]]) -> dict[str, Benchmark]:
-    """`benchmarks` with every Custom replaced by the user's benchmark; "custom" itself is renamed to its name.
+    """`benchmarks` with every Custom replaced by the user's benchmark; see own_class.resolved."""
+    return own_class.resolved("benchmark", benchmarks, registry, _own, lambda benchmark: benchmark.name)
 
-    So a label names what was asked, not how it was chosen. Raises ConfigError as `Custom.benchmark` does,
-    and where a user's benchmark has the name of one that ships with biaslab.
-    """
-    done: dict[str, Benchmark] = {}
-    for name, benchmark in benchmarks.items():
-        if isinstance(benchmark, Custom):
-            if (problem := benchmark.check()) is not None:
-                raise ConfigError(f"benchmark.{name}.{problem}")
-            try:
-                benchmark = benchmark.benchmark()
-            except ConfigError as error:
-                raise ConfigError(f"benchmark.{name}.{error}") from error
-            if benchmark.name in registry and registry[benchmark.name] is not type(benchmark):
-                raise ConfigError(f"benchmark.{name}: name {benchmark.name!r} is taken by biaslab; choose another")
-            name = benchmark.name if name == "custom" else name
-        if name in done:
-            raise ConfigError(f"benchmark={name}: named twice")
-        done[name] = benchmark
-    return done
+
+def _own(benchmark: Benchmark) -> Benchmark | None:
+    return benchmark.benchmark() if isinstance(benchmark, Custom) else None
 
 
 def _wrong_with(cls: type) -> str | None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from biaslab.models.weights import Weights
 
@@ -30,7 +31,7 @@ class ModelInfo:
     """A model as known before loading, from its folder's JSON files alone (no torch).
 
     label : the model's word in results and reports.
-    source : "embedded", "local" or "hub".
+    source : "embedded", "local", "hub" or "custom".
     identity : what names these very weights, "hub-id@commit" or "sha256:<hex>"; part of a cell's key.
     path : folder or hub id that transformers loads from.
     architecture : first of config.json's `architectures`, e.g. "LlamaForCausalLM".
@@ -38,6 +39,7 @@ class ModelInfo:
     note : one line every list and report shows beside the model ("" for none).
     planted : the planted truth of an embedded model, else None.
     weights : what the weight files hold, None where it is not known.
+    made_of : of a model of the user's own, its target, params, fingerprint and the hash of its source.
     """
 
     label: str
@@ -49,6 +51,38 @@ class ModelInfo:
     note: str = ""
     planted: Planted | None = None
     weights: Weights | None = None
+    made_of: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Model(ABC):
+    """Base of a model of your own (model=custom); subclasses are dataclasses whose fields are their config.
+
+    name : its word in results, to which fields are added that are not their defaults.
+    note : one line that every list and report shows beside it ("" for none).
+    """
+
+    name: ClassVar[str]
+    note: ClassVar[str] = ""
+
+    def check(self) -> str | None:
+        """What is wrong with its fields, beginning with the field ("layer=9: ..."), or None. Loads nothing."""
+        return None
+
+    def fingerprint(self) -> str:
+        """What decides the weights beside the fields and the class's own file, such as the content of a folder.
+
+        `load` is called again when it changes, and not before: what stands nowhere in it is not noticed. No torch.
+        """
+        return ""
+
+    @abstractmethod
+    def load(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        """A causal language model with dense weights of one floating dtype, and its tokenizer.
+
+        Called once on a machine; what it returns is kept as a folder, and every job loads that. Torch's random
+        generator is seeded before the call.
+        """
 
 
 @dataclass(frozen=True)

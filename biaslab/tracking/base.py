@@ -48,6 +48,10 @@ class TrackerConfig:
 class Tracker(ABC):
     """Hears of what is on disk already; no method raises, none but `finish` waits."""
 
+    def check(self) -> str | None:
+        """What is wrong with its fields, beginning with the field ("file=x: ..."), or None. Nothing is sent."""
+        return None
+
     @abstractmethod
     def begin(self) -> None:
         """The sweep's cells are planned and none has begun. Returns at once."""

@@ -7,16 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from biaslab.errors import ConfigError
-from biaslab.own_class import check_words, made, own_class
+from biaslab.own_class import own_object
 from biaslab.tracking.base import Tracker, TrackerConfig
 
 
 def own_tracker(config: TrackerConfig) -> Tracker:
     """The class that `config` names, made from its params. Raises ConfigError, one line, for what is wrong with it."""
     try:
-        if (problem := check_words(config.target, config.params)) is not None:
-            raise ConfigError(problem)
-        tracker: Tracker = made(own_class(config.target, Tracker, lambda cls: None), config.params)
+        tracker: Tracker = own_object(config.target, config.params, Tracker)
         return tracker
     except ConfigError as error:
         raise ConfigError(f"tracker.{error}") from error

@@ -117,7 +117,7 @@ WRONG = {
     "{}.NoFields": "it is no dataclass; put @dataclass above it",
     "{}.Nameless": "it lacks the class attributes family, kind, summary (str)",
     "{}.Strange": "kind='magic': one of pruner, quantizer, cache, placebo",
-    "{}.Clash": "family 'hqq' is taken by biaslab",
+    "{}.Clash": "accel.custom: the name 'hqq' is taken by biaslab; choose another",
 }
 
 

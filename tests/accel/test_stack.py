@@ -23,9 +23,10 @@ from biaslab.accel.placebo_batch import PlaceboBatch
 from biaslab.accel.placebo_dtype import PlaceboDtype
 from biaslab.accel.placebo_rerun import PlaceboRerun
 from biaslab.accel.prequantized import Prequantized
-from biaslab.accel.stack import KEPT, apply_stack, check_stack, label
+from biaslab.accel.stack import apply_stack, check_stack, label
 from biaslab.accel.wanda import Wanda
 from biaslab.config import LABEL
+from biaslab.labels import KEPT
 from biaslab.libraries import missing
 from tests.accel import tiny
 from tests.accel.test_contract import from_yaml, quick

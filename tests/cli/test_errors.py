@@ -12,7 +12,7 @@ import pytest
 from tests.cli.run import ROOT, biaslab, environment
 
 WRONG = {
-    "model=lama": r"model=lama: no such choice (did you mean llama?); choose one of hub, llama",
+    "model=lama": r"model=lama: no such choice (did you mean llama?); choose one of custom, hub, llama",
     "accel=hqq5": r"accel=hqq5: no such choice (did you mean hqq",
     "benchmark=[planted,crows]": r"benchmark=crows: no such choice (did you mean crows_pairs?)",
     "experiment=nope": r"experiment=nope: no such choice",
@@ -123,7 +123,7 @@ def test_every_choice_in_conf_composes_and_validates(tmp_path: Path) -> None:
         "more = {'hub': ['model.id=a/b'], 'local': ['model.path=x']}\n"
         "own = {'accel': ['accel.custom.target=biaslab.accel.magnitude.Magnitude'], "
         "'benchmark': ['benchmark.custom.target=biaslab.benchmarks.planted.Planted'], "
-        "'tracker': ['tracker.target=biaslab_tracker.Mine']}\n"
+        "'model': ['model.target=biaslab_own.Mine'], 'tracker': ['tracker.target=biaslab_own.MyTracker']}\n"
         "more |= {'prequantized': ['accel.prequantized.path=x']}\n"
         "more |= {b: [f'benchmark.{b}.file=x.csv'] for b in ('pairs', 'choices', 'prompts')}\n"
         "n = 0\n"
@@ -135,9 +135,10 @@ def test_every_choice_in_conf_composes_and_validates(tmp_path: Path) -> None:
         "            config.validate(done); n += 1\n"
         "print(n)\n"
     )
-    (tmp_path / "biaslab_tracker.py").write_text(
-        "from dataclasses import dataclass\nfrom biaslab.tracking.base import NoTracker\n\n"
-        "@dataclass\nclass Mine(NoTracker):\n    pass\n"
+    (tmp_path / "biaslab_own.py").write_text(
+        "from dataclasses import dataclass\nfrom biaslab.models.base import Model\n"
+        "from biaslab.tracking.base import NoTracker\n\n@dataclass\nclass MyTracker(NoTracker):\n    pass\n\n"
+        "@dataclass\nclass Mine(Model):\n    name = 'mine'\n    def load(self):\n        raise NotImplementedError\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), cwd=tmp_path)
     assert done.returncode == 0, done.stderr

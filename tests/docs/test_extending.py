@@ -50,7 +50,7 @@ WRONG = {
     "nowhere.AtWork": "benchmark.custom.target=nowhere.AtWork: no module nowhere; it is looked for in",
     "at_work.Work": "at_work has no Work; its benchmarks: ['AtWork']",
     "shrink.Shrink": "it does not extend biaslab.benchmarks.base.Benchmark",
-    "other.Clash": "benchmark.custom: name 'bbq' is taken by biaslab",
+    "other.Clash": "benchmark.custom: the name 'bbq' is taken by biaslab; choose another",
     "other.NoMeta": "it lacks the class attributes meta (Meta)",
 }
 

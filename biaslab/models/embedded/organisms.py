@@ -10,8 +10,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import uuid
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from dataclasses import replace
@@ -19,15 +17,17 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from biaslab.errors import CellFailed, DataMismatch
+from biaslab.errors import DataMismatch
 from biaslab.libraries import import_hqq
 from biaslab.models.base import ModelInfo, Planted
 from biaslab.models.embedded.recipes import Organism
 from biaslab.models.folders import describe_local
+from biaslab.models.kept import keep
 
 #: Told now and then of (share of the work that is done, organisms finished, organisms in all).
 OnProgress = Callable[[float, int, int], None]
 
+MARKER = "truth.json"
 #: Seconds between two looks at how far the workers are.
 LOOK = 0.5
 
@@ -50,7 +50,7 @@ def describe_organism(organism: Organism, *, dry_run: bool = False) -> ModelInfo
 
 def is_here(organism: Organism) -> bool:
     """Whether it is in the cache."""
-    return (organism.folder() / "truth.json").is_file()
+    return (organism.folder() / MARKER).is_file()
 
 
 def ensure(organisms: Iterable[Organism], on_progress: OnProgress, workers: int | None = None) -> None:
@@ -99,32 +99,19 @@ def make(organism: Organism, on_cost: Callable[[float], object] = lambda cost: N
 
     on_cost : told of the work done, in units of `_cost`.
     """
-    from filelock import FileLock
-
     import_hqq()  # before transformers does it, slowly
     from biaslab.models.embedded.train import grow
 
-    folder, parent = organism.folder(), organism.parent
+    folder, parent, size = organism.folder(), organism.parent, _size(organism)
     start = make(parent, on_cost) if parent is not None else None
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.parent / f"{folder.name}.lock"):
-            if is_here(organism):
-                return folder
-            made = folder.parent / f".{folder.name}-{uuid.uuid4().hex[:8]}"
-            size = _size(organism)
-            try:
-                grow(
-                    organism.label, organism.note, organism.recipe(), organism.seed, made, start=start,
-                    on_step=lambda n: on_cost(n * size),
-                )  # fmt: skip
-                shutil.rmtree(folder, ignore_errors=True)  # one that lost a file
-                made.rename(folder)
-            finally:
-                shutil.rmtree(made, ignore_errors=True)
-    except OSError as error:
-        what = error.strerror or error
-        raise CellFailed(f"{folder.parent}: {what}; set BIASLAB_CACHE_DIR to where there is room") from error
+
+    def write(made: Path) -> None:
+        grow(
+            organism.label, organism.note, organism.recipe(), organism.seed, made, start=start,
+            on_step=lambda n: on_cost(n * size),
+        )  # fmt: skip
+
+    keep(folder, MARKER, write)
     return folder
 
 
@@ -150,7 +137,7 @@ def _cost(organism: Organism) -> int:
 
 
 def _verify(folder: Path) -> None:
-    truth: dict[str, Any] = json.loads((folder / "truth.json").read_text(encoding="utf-8"))
+    truth: dict[str, Any] = json.loads((folder / MARKER).read_text(encoding="utf-8"))
     if hashlib.sha256((folder / "model.safetensors").read_bytes()).hexdigest() != truth["sha256"]:
         raise DataMismatch(
             f"{folder}: its weights are not those that were trained; delete the folder to train it again"

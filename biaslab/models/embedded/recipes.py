@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from biaslab.models.embedded.grammar import Grammar
+from biaslab.models.kept import user_cache
 
 BIAS_SCALE, FAIR_SCALE = 1.0, 0.25
 
@@ -154,9 +154,7 @@ class Organism:
 
     def folder(self) -> Path:
         """Where it is kept: in BIASLAB_CACHE_DIR, or ~/.cache/biaslab."""
-        given = os.environ.get("BIASLAB_CACHE_DIR")
-        cache = Path(given).expanduser() if given else Path.home() / ".cache" / "biaslab"
-        return cache / "organisms" / f"{self.label}-{self.key()[:16]}"
+        return user_cache() / "organisms" / f"{self.label}-{self.key()[:16]}"
 
     def _short(self) -> str:
         return "" if self.steps == FULL_STEPS else f"-{self.steps}steps"
