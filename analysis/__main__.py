@@ -122,9 +122,10 @@ def run(results: Path, out: Path, settings: Settings, stream: TextIO, inputs: In
     Raises AnalysisError in one line when the request or a file is wrong, or `out` cannot be written.
     """
     from analysis.analyse import analyse
-    from analysis.report import write_all
+    from analysis.report import refuse_other, write_all
     from analysis.report.terminal import coloured, columns, render
 
+    refuse_other(Path(out))  # before the work, not after it
     study = analyse(results, settings, inputs)
     try:
         paths = write_all(study, Path(out))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from importlib import import_module
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from analysis.errors import AnalysisError
 from analysis.exporters.arms import arms_of
+from analysis.staging import staging_of
 
 if TYPE_CHECKING:
     from analysis.load import Loaded
@@ -27,8 +27,8 @@ def export(loaded: Loaded, to: str, out: Path) -> list[Path]:
         raise AnalysisError(f"to={to}: choose one of {', '.join(MODULES)}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise AnalysisError(f"out={out}: is there already; name a new folder")
+    staging = staging_of(out, "out")
     arms = arms_of(loaded.cells)
-    staging = out.with_name(f".{out.name}.{os.getpid()}")
     try:
         staging.mkdir(parents=True)
         files: list[Path] = import_module(f"analysis.exporters.{to}").write(arms, staging)

@@ -3,23 +3,40 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
-import uuid
 from pathlib import Path
 
+from analysis.errors import AnalysisError
+from analysis.staging import staging_of
 from analysis.study import Study, to_json
+
+#: What a report's folder holds, by the names under which `write_all` gives them back.
+PARTS = {"html": "report.html", "md": "report.md", "tex": "tables.tex", "json": "results.json", "tables": "tables",
+         "figures": "figures"}  # fmt: skip
+
+
+def refuse_other(out: Path) -> None:
+    """Raise AnalysisError where a report written to `out` would take the place of something that is no report."""
+    staging_of(out, "out")
+    try:
+        other = out.is_dir() and not (out / "results.json").is_file() and any(out.iterdir())
+    except OSError as error:
+        raise AnalysisError(f"out={out}: cannot be read ({error.strerror or error})") from error
+    if other or (out.exists() and not out.is_dir()):
+        raise AnalysisError(f"out={out}: is there and is no report; name a new folder, or a report's to replace it")
 
 
 def write_all(study: Study, out: Path) -> dict[str, Path]:
     """Write the whole report into `out`, replacing an earlier one only when all of it is written.
 
-    Returns paths of "html", "md", "tex", "json", "tables" and "figures" below `out`.
+    What else lies in an earlier report's folder stays. Returns paths of "html", "md", "tex", "json", "tables" and
+    "figures" below `out`. Raises AnalysisError for a folder that holds something else than a report.
     """
     from analysis.report import html, latex, markdown
     from analysis.report.tables import all_tables
 
-    staging = out.with_name(f".{out.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}")
+    refuse_other(out)
+    staging = staging_of(out, "out")
     try:
         (staging / "tables").mkdir(parents=True)
         (staging / "report.html").write_text(html.render(study), encoding="utf-8")
@@ -30,15 +47,24 @@ def write_all(study: Study, out: Path) -> dict[str, Path]:
         for table in all_tables(study):
             (staging / "tables" / f"{table.name}.csv").write_text(table.to_csv(), encoding="utf-8", newline="")
         _write_figures(study, staging / "figures")
-        if out.exists():
-            shutil.rmtree(out)
-        out.parent.mkdir(parents=True, exist_ok=True)
-        staging.rename(out)
+        _take_the_place(staging, out)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    names = {"html": "report.html", "md": "report.md", "tex": "tables.tex", "json": "results.json",
-             "tables": "tables", "figures": "figures"}  # fmt: skip
-    return {key: out / name for key, name in names.items()}
+    return {key: out / name for key, name in PARTS.items()}
+
+
+def _take_the_place(staging: Path, out: Path) -> None:
+    """`staging` becomes `out`; what is no part of an earlier report there is kept."""
+    if not out.exists():
+        staging.rename(out)
+        return
+    earlier = staging_of(out, "out")
+    out.rename(earlier)
+    staging.rename(out)
+    for path in earlier.iterdir():
+        if path.name not in PARTS.values():
+            path.rename(out / path.name)
+    shutil.rmtree(earlier)
 
 
 def _write_figures(study: Study, folder: Path) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 from analysis.errors import AnalysisError
+from analysis.staging import staging_of
 from analysis.words import visible
 
 
@@ -30,7 +30,7 @@ def write_text(path: Path, text: str, *, key: str) -> None:
 
     Raises AnalysisError, naming `key`, where it cannot be written.
     """
-    staging = path.with_name(f".{path.name}.{os.getpid()}")
+    staging = staging_of(path, key)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         staging.write_text(text, encoding="utf-8")

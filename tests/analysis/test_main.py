@@ -65,8 +65,8 @@ def test_wrong_requests_exit_2_in_one_line(words: list[str], message: str, capsy
 def test_a_report_that_cannot_be_written(tmp_path: Path) -> None:
     sweep = make_sweep(tmp_path, **SMALL)
     (tmp_path / "file").write_text("")
-    with pytest.raises(AnalysisError, match=r"out=.*file: the report cannot be written"):
-        run(sweep, tmp_path / "file", Settings(n_resamples=99), io.StringIO())
+    with pytest.raises(AnalysisError, match=r"out=.*file/report: the report cannot be written"):
+        run(sweep, tmp_path / "file" / "report", Settings(n_resamples=99), io.StringIO())
 
 
 def test_settings_are_merged_with_their_types() -> None:
@@ -117,6 +117,47 @@ def test_importing_is_light_and_never_touches_torch_or_biaslab() -> None:
     heavy = ("torch", "biaslab", "pandas", "pingouin", "scipy.stats", "matplotlib", "omegaconf")
     code = f"import sys, analysis.__main__, analysis.analyse; print([m for m in {heavy} if m in sys.modules])"
     assert python(code).stdout.strip() == "[]"
+
+
+def test_a_report_takes_the_place_of_nothing_but_a_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = make_sweep(tmp_path, **SMALL)
+    thesis = tmp_path / "work" / "thesis.txt"
+    thesis.parent.mkdir()
+    thesis.write_text("years")
+    words = [f"results={sweep}", "n_resamples=99"]
+    for out in (thesis.parent, thesis, tmp_path / "outputs"):
+        assert main([*words, f"out={out}"]) == 2
+        assert capsys.readouterr().err == (
+            f"error: out={out}: is there and is no report; name a new folder, or a report's to replace it\n"
+        )
+    assert thesis.read_text() == "years"
+    assert (sweep / "sweep.json").is_file()
+    report = tmp_path / "report"
+    report.mkdir()  # an empty one may be there
+    assert main([*words, f"out={report}"]) == 0
+    (report / "notes.txt").write_text("mine")
+    (report / "figures" / "old.svg").write_text("")
+    assert main([*words, f"out={report}"]) == 0
+    assert (report / "notes.txt").read_text() == "mine"
+    assert not (report / "figures" / "old.svg").exists()
+    assert [p.name for p in tmp_path.glob(".*")] == []
+
+
+@pytest.mark.parametrize("place", [".", "/", ".."])
+def test_a_place_without_a_name_is_refused_in_one_line(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = make_sweep(tmp_path, **SMALL)
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    lines = [
+        [f"results={sweep}", f"out={place}", "n_resamples=99"],
+        ["gate", f"results={sweep}", f"json={place}"],
+    ]
+    lines += [["export", f"results={sweep}", "to=lm_eval", "out=."]] if place == "." else []
+    for words in lines:
+        assert main(words) == 2
+        assert f"={place}: has no name of its own" in capsys.readouterr().err
 
 
 def test_a_whole_analysis_imports_neither_torch_nor_biaslab(tmp_path: Path) -> None:

@@ -58,10 +58,11 @@ def hostile(study: Study) -> Study:
 
 def test_the_whole_report_is_written_and_replaces_an_earlier_one(study: Study, tmp_path: Path) -> None:
     out = tmp_path / "report"
-    out.mkdir()
-    (out / "old").write_text("old")
+    (out / "tables").mkdir(parents=True)
+    for name in ("results.json", "tables/old.csv"):
+        (out / name).write_text("old")
     paths = write_all(study, out)
-    assert not (out / "old").exists()
+    assert not (out / "tables" / "old.csv").exists()
     assert {key: path.relative_to(out).as_posix() for key, path in paths.items()} == {
         "html": "report.html", "md": "report.md", "tex": "tables.tex", "json": "results.json", "tables": "tables",
         "figures": "figures",
