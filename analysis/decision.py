@@ -64,8 +64,8 @@ def judge(frame: Frame, model: str, candidate: str, settings: Settings, *, margi
             return Judgement(*place, CANNOT_TELL, f"no cell of {accel} was measured")
     base, own = frame.score(model, BASELINE), frame.score(model, candidate)
     if margin is None:
-        kind, sd = str(frame.meta["score_kind"]), float(np.nanstd(base)) if (~np.isnan(base)).any() else math.nan
-        margin = equivalence_margin(frame.benchmark, kind, sd, settings)
+        sd = float(np.nanstd(base, ddof=1)) if (~np.isnan(base)).sum() > 1 else math.nan  # as in the report
+        margin = equivalence_margin(frame.benchmark, str(frame.meta["score_kind"]), sd, settings)
     estimate = cluster_mean(own - base, frame.clusters, alpha=settings.alpha)
     only = [int((~np.isnan(a) & np.isnan(b)).sum()) for a, b in ((base, own), (own, base))]
     if not margin > 0:

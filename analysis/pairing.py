@@ -75,11 +75,13 @@ def of_two_folders(baseline: Path, candidate: Path, inputs: Inputs) -> Compared:
     own = _only(
         [c for c in second.cells if c.accel != BASELINE] or second.cells, prefer="", key=f"candidate={candidate}"
     )
-    label = own[0].accel if own[0].accel != BASELINE else CANDIDATE
+    mine, renamed = own[0].accel, dict[str, str]()
+    label = mine if mine != BASELINE else CANDIDATE
     models = list(dict.fromkeys(c.model for c in base)), list(dict.fromkeys(c.model for c in own))
     notes = [*first.notes, *(n for n in second.notes if n not in first.notes)]
     if len(models[0]) == len(models[1]) == 1 and models[0] != models[1]:
         notes.append(f"{models[1][0]} is compared with {models[0][0]}: one model in each, under two names.")
+        renamed = {models[1][0]: models[0][0]}
         own = [replace(c, model=models[0][0]) for c in own]
     elif not set(models[0]) & set(models[1]):
         raise AnalysisError(
@@ -87,7 +89,8 @@ def of_two_folders(baseline: Path, candidate: Path, inputs: Inputs) -> Compared:
             f"({listing(models[0])})"
         )
     cells = [_as(c, BASELINE) for c in base] + [_as(c, label) for c in own]
-    missing = [replace(m, accel=label if m.accel != BASELINE else m.accel) for m in (*first.missing, *second.missing)]
+    missing = [replace(m, accel=BASELINE) for m in first.missing if m.accel == base[0].accel]
+    missing += [replace(m, accel=label, model=renamed.get(m.model, m.model)) for m in second.missing if m.accel == mine]
     return Compared(make_frames(cells), label, missing, notes)
 
 

@@ -12,10 +12,11 @@ from typing import Any, TextIO
 from analysis.arguments import Request, names, number_of, parse_words
 from analysis.decision import CANNOT_TELL, FAIL, PASS, Judgement, decided, judge, overall
 from analysis.errors import AnalysisError
+from analysis.frame import Frame
 from analysis.pairing import Compared, chosen, of_one_study, of_two_folders
 from analysis.study import Missing
 from analysis.verbs.tables import render, write_text
-from analysis.words import signed
+from analysis.words import plural, signed
 
 EXIT = {PASS: 0, FAIL: 4, CANNOT_TELL: 5}
 RUNS_ALONE = True
@@ -89,8 +90,7 @@ def _newest_sweep() -> Path:
 
 def _judgements(compared: Compared, request: Request, margin: float | None) -> list[Judgement]:
     benchmarks, models = names(request.own.get("benchmarks", "")), names(request.own.get("models", ""))
-    gone = {(m.model, m.benchmark): m for m in compared.missing}
-    frames = chosen(compared.frames, [b for b in benchmarks if b not in {b for _, b in gone}])
+    frames = chosen(compared.frames, [b for b in benchmarks if b not in {m.benchmark for m in compared.missing}])
     frames = [f for f in frames if not benchmarks or f.benchmark in benchmarks]
     for name in models:
         if name not in compared.models:
@@ -98,15 +98,22 @@ def _judgements(compared: Compared, request: Request, margin: float | None) -> l
     out = []
     for model in models or compared.models:
         own = [f for f in frames if any(m == model for m, _ in f.cells)]
+        gone = [m for m in compared.missing if m.model == model and (not benchmarks or m.benchmark in benchmarks)]
         for frame in own:
+            lost = [m for m in gone if _of(m, frame)]
             found = judge(frame, model, compared.candidate, request.settings, margin=margin)
-            lost = gone.get((model, frame.benchmark)) if found.estimate is None else None
-            out.append(replace(found, reason=_gone(lost)) if lost else found)
-        for (m, benchmark), lost in gone.items():
-            asked = m == model and (not benchmarks or benchmark in benchmarks)
-            if asked and benchmark not in {f.benchmark for f in own}:
-                out.append(Judgement(benchmark, "", model, compared.candidate, CANNOT_TELL, _gone(lost)))
+            if lost and (found.estimate is None or found.verdict == PASS):  # the cell, or some of its seeds
+                found = replace(found, verdict=CANNOT_TELL, reason=_gone(lost[0]))
+            out.append(found)
+        rest = {m.benchmark: _gone(m) for m in reversed(gone) if not any(_of(m, f) for f in own)}
+        there = {f.benchmark for f in own} | rest.keys()
+        rest |= {b: "no cell of this model was measured on it" for b in benchmarks if b not in there}
+        out += [Judgement(b, "", model, compared.candidate, CANNOT_TELL, why) for b, why in rest.items()]
     return decided(out, alpha=request.settings.alpha)
+
+
+def _of(lost: Missing, frame: Frame) -> bool:
+    return lost.benchmark == frame.benchmark and lost.decoding in ("", frame.decoding)
 
 
 def _gone(lost: Missing) -> str:
@@ -136,7 +143,8 @@ def _sentence(verdict: str, found: Sequence[Judgement], alpha: float) -> str:
     n = len(found)
     counts = {v: sum(j.verdict == v for j in found) for v in EXIT}
     if verdict == PASS:
-        return f"in all {n} cells the {1 - 2 * alpha:.0%} interval of the shift lies inside the margin."
+        level = f"{100 * (1 - 2 * alpha):g}%"
+        return f"in {'all ' * (n > 1)}{plural(n, 'cell')} the {level} interval of the shift lies inside the margin."
     if verdict == FAIL:
         return f"{counts[FAIL]} of {n} cells shifted beyond the margin; {counts[PASS]} are within it."
     return (

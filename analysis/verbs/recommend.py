@@ -74,6 +74,7 @@ def recommend(frames: Sequence[Frame], loaded: Loaded, request: Request) -> list
     arms = dict.fromkeys((c.model, c.accel) for c in loaded.cells if c.kind == "accelerated")
     models = list(dict.fromkeys(m for m, _ in arms))
     asked = names(request.own.get("models", "")) or models
+    asked_of = names(request.own.get("benchmarks", ""))
     for name in asked:
         if name not in models:
             raise AnalysisError(f"models={name}: has no accelerated cell; choose from {', '.join(models) or 'none'}")
@@ -81,20 +82,26 @@ def recommend(frames: Sequence[Frame], loaded: Loaded, request: Request) -> list
     out: list[Choice] = []
     for model in asked:
         own = [f for f in frames if any(m == model for m, _ in f.cells)]
+        lost = [m for m in loaded.missing if m.model == model and (not asked_of or m.benchmark in asked_of)]
+        unmeasured = [b for b in asked_of if b not in {f.benchmark for f in own}]
         found = []
         for accel in (a for m, a in arms if m == model):
             judgements = [judge(f, model, accel, request.settings, margin=margin) for f in own]
-            choice, why = _judged(decided(judgements, alpha=request.settings.alpha), accel, model, loaded)
+            gone = [*dict.fromkeys([*(m.benchmark for m in lost if m.accel in (accel, BASELINE)), *unmeasured])]
+            choice, why = _judged(decided(judgements, alpha=request.settings.alpha), gone)
             found.append(Choice(model, accel, choice, why, *_costs(costs[model, accel])))
         out += _ordered(_front(found))
     return out
 
 
-def _judged(found: Sequence[Judgement], accel: str, model: str, loaded: Loaded) -> tuple[str, str]:
-    """The choice and its reason: "front" for all that may be one, before `_front` compares their costs."""
+def _judged(found: Sequence[Judgement], gone: Sequence[str]) -> tuple[str, str]:
+    """The choice and its reason: "front" for all that may be one, before `_front` compares their costs.
+
+    gone : benchmarks of which a cell is not there.
+    """
     if failed := [j.benchmark for j in found if j.verdict == FAIL]:
         return "excluded", f"bias changed beyond the margin on {listing(failed)}"
-    if gone := [m.benchmark for m in loaded.missing if m.model == model and m.accel in (accel, BASELINE)]:
+    if gone:
         return "open", f"not measured on {listing(gone)}"
     if unclear := [j for j in found if j.verdict != PASS]:
         return "open", f"{unclear[0].benchmark}: {unclear[0].reason}"

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,25 @@ def make_sweep(
                 "cells": cells,
             },
         )
+    return sweep
+
+
+def two_decodings(
+    root: Path, *, models: Sequence[str] = ("a", "b"), sampled_fails: Sequence[tuple[str, str]] = ()
+) -> Path:
+    """A sweep of hqq4 under greedy decoding and sampled (2 repeats); `sampled_fails` left failures there."""
+    settings: dict[str, Any] = {"models": models, "accels": ("hqq4",), "notes": {}, "shift": 0.0, "noise": 0.05}
+    sweep = make_sweep(root, **settings)
+    other = make_sweep(root / "sampled", **settings, repeats=2, failed=sampled_fails)
+    ledger = json.loads((sweep / "sweep.json").read_text())
+    for entry in json.loads((other / "sweep.json").read_text())["cells"]:
+        key = f"{entry['key'][:-7]}sampled"
+        source, path = other.parents[1] / "results" / entry["path"], str(Path(entry["path"]).with_name(key))
+        shutil.move(source, root / "outputs" / "results" / path)
+        if (file := root / "outputs" / "results" / path / "cell.json").is_file():
+            file.write_text(json.dumps(json.loads(file.read_text()) | {"key": key}))
+        ledger["cells"].append(entry | {"key": key, "path": path})
+    _write_json(sweep / "sweep.json", ledger)
     return sweep
 
 

@@ -15,12 +15,15 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.weightstats import ttost_paired
 
 from analysis.__main__ import main
+from analysis.analyse import analyse
 from analysis.decision import CANNOT_TELL, FAIL, PASS, Judgement, clusters_to_decide, decided, judge, overall
 from analysis.frame import make_frames
+from analysis.importers.inputs import Inputs
 from analysis.load import load
+from analysis.pairing import of_two_folders
 from analysis.settings import Settings
 from analysis.study import Estimate
-from tests.analysis.fake import make_sweep
+from tests.analysis.fake import make_sweep, two_decodings
 
 SMALL: dict[str, Any] = {"accels": ("hqq4", "wanda50"), "n_clusters": 20, "items_per_cluster": 4}
 
@@ -179,3 +182,81 @@ def test_help_names_the_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["gate", "--help"]) == 0
     assert "CANNOT TELL (5)" in capsys.readouterr().out
     assert main(["gate"]) == 2
+
+
+def drop(sweep: Path, *, accel: str, seeds: tuple[int, ...]) -> None:
+    """The files of some seeds of an accelerator are lost."""
+    for entry in json.loads((sweep / "sweep.json").read_text())["cells"]:
+        if entry["accel"] == accel and entry["seed"] in seeds:
+            (sweep / "../../results" / entry["path"] / "cell.json").unlink()
+
+
+def test_a_lost_seed_is_a_missing_cell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = make_sweep(tmp_path, accels=("hqq4",), models=("a",), notes={}, seeds=(0, 1, 2), shift=0.0, noise=0.05)
+    assert gate(f"results={sweep}", "margin=1") == 0
+    capsys.readouterr()
+    drop(sweep, accel="hqq4", seeds=(2,))
+    assert gate(f"results={sweep}", "margin=1") == 5
+    assert "the cell of hqq4 is missing: its files are gone" in capsys.readouterr().out
+    assert gate(f"results={sweep}", "margin=0.000001", "alpha=0.4") in (4, 5)
+
+
+def test_a_decoding_that_is_missing_is_not_hidden_by_the_other(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = two_decodings(tmp_path, sampled_fails=[("a", "none"), ("a", "hqq4")])
+    assert gate(f"results={sweep}", "margin=5") == 5
+    out = capsys.readouterr().out
+    assert [line.split()[:3] for line in out.splitlines()[2:6]] == [
+        ["planted", "a", "PASS"], ["planted", "a", "CANNOT"], ["planted", "b", "PASS"], ["planted", "b", "PASS"],
+    ]  # fmt: skip
+    assert "the cell of none is failed: RuntimeError" in out
+
+
+def test_every_model_is_judged_on_every_benchmark_that_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_sweep(tmp_path, accels=("hqq4",), models=("a",), benchmarks=("one",), notes={}, shift=0.0)
+    make_sweep(tmp_path, accels=("hqq4",), models=("b",), benchmarks=("two",), notes={}, shift=0.0, sweep_id="other")
+    words = [f"results={tmp_path / 'outputs' / 'results'}", "margin=5"]
+    assert gate(*words) == 0
+    capsys.readouterr()
+    for more in ((), ("models=a,b",)):
+        assert gate(*words, "benchmarks=one", *more) == 5
+        assert "no cell of this model was measured on it" in capsys.readouterr().out
+    assert gate(*words, "benchmarks=one", "models=a") == 0
+
+
+def test_levels_are_said_as_they_were_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = make_sweep(tmp_path, **SMALL, shift=0.0)
+    assert gate(f"results={sweep}", "candidate=hqq4", "margin=5", "alpha=0.001") == 0
+    assert "in all 2 cells the 99.8% interval" in capsys.readouterr().out
+    text = analyse(sweep, Settings(n_resamples=1999, alpha=0.001)).methods
+    assert "99.9% intervals" in text
+    assert "its 99.8% interval" in text
+
+
+def test_its_margin_is_the_reports(tmp_path: Path) -> None:
+    sweep = make_sweep(tmp_path, **SMALL)
+    frame = make_frames(load(sweep).cells)[0]
+    shift = next(s for s in analyse(sweep, Settings(n_resamples=99)).benchmarks[0].shifts if s.accel == "hqq4")
+    assert judge(frame, shift.model, "hqq4", Settings()).margin == shift.margin
+
+
+def test_a_candidates_own_missing_baseline_and_other_accels_do_not_matter(tmp_path: Path) -> None:
+    first = make_sweep(tmp_path / "a", accels=(), models=("m",), notes={})
+    second = make_sweep(tmp_path / "b", accels=("hqq4", "wanda50"), models=("m",), notes={}, shift=0.0, noise=0.05,
+                        failed=[("m", "none"), ("m", "wanda50")])  # fmt: skip
+    assert gate(f"baseline={first}", f"candidate={second}", "margin=5") == 0
+    third = make_sweep(tmp_path / "c", accels=("hqq4",), models=("n",), benchmarks=("planted", "other"), notes={},
+                       shift=0.0, noise=0.05)  # fmt: skip
+    fail(third, benchmark="other", accel="hqq4")
+    compared = of_two_folders(first, third, Inputs())
+    assert compared.models == ["m"]  # what is missing is under the name that the cells have
+    assert gate(f"baseline={first}", f"candidate={third}", "margin=5") == 5
+
+
+def fail(sweep: Path, *, benchmark: str, accel: str) -> None:
+    for entry in json.loads((sweep / "sweep.json").read_text())["cells"]:
+        if (entry["benchmark"], entry["accel"]) == (benchmark, accel):
+            (sweep / "../../results" / entry["path"] / "cell.json").unlink()

@@ -96,3 +96,26 @@ def test_wrong_requests(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert main(["recommend", "margin=1"]) == 2
     assert main(["recommend", f"results={sweep}", "margin=-1"]) == 2
     assert "margin=-1: must be above 0" in capsys.readouterr().err
+
+
+def test_what_was_not_measured_on_a_named_benchmark_is_open(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_sweep(tmp_path, accels=("hqq4",), models=("a",), benchmarks=("one",), notes={}, shift=0.0)
+    make_sweep(tmp_path, accels=("hqq4",), models=("b",), benchmarks=("two",), notes={}, shift=0.0, sweep_id="other",
+               failed=[])  # fmt: skip
+    words = ["recommend", f"results={tmp_path / 'outputs' / 'results'}", "margin=5"]
+    assert main([*words]) == 0
+    capsys.readouterr()
+    assert main([*words, "benchmarks=one"]) == 4
+    out = capsys.readouterr().out
+    assert "not measured on one" in out
+    assert "b: none is shown to leave bias as it was." in out
+
+
+def test_only_the_named_benchmarks_can_be_missing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = make_sweep(tmp_path, accels=("hqq4",), models=("a",), benchmarks=("one", "two"), notes={}, shift=0.0)
+    for entry in json.loads((sweep / "sweep.json").read_text())["cells"]:
+        if entry["benchmark"] == "two":
+            (sweep / "../../results" / entry["path"] / "cell.json").unlink()
+    assert main(["recommend", f"results={sweep}", "margin=5"]) == 4
+    assert "not measured on two" in capsys.readouterr().out
+    assert main(["recommend", f"results={sweep}", "margin=5", "benchmarks=one"]) == 0
