@@ -21,7 +21,7 @@ from analysis.load import Cell, Loaded, load
 from analysis.methods import methods
 from analysis.provenance import arms, provenance
 from analysis.settings import Settings
-from analysis.study import BenchmarkResult, Missing, Study
+from analysis.study import BenchmarkResult, Missing, Shift, Study
 from analysis.words import p_text, plural, signed
 
 QUESTION = "Does making these models cheaper change their bias, and does that change depend on the model?"
@@ -144,12 +144,18 @@ def _largest(results: Sequence[BenchmarkResult], notes: Mapping[str, str]) -> st
     changed = [(s, r) for r in results for s in r.shifts if s.verdict == "changed"]
     if not changed:
         return ""
-    s, r = max(changed, key=lambda pair: abs(pair[0].estimate.value) / pair[0].margin)
+    s, r = max(changed, key=lambda pair: _size(pair[0]))
     dagger = " †" if notes.get(s.model) else ""
     where = f" on {r.title}" if len(results) > 1 else ""
     e = s.estimate
     interval = f" [{signed(e.ci_low)}, {signed(e.ci_high)}]" if math.isfinite(e.ci_low) else ""
     return f" (most: {s.model}{dagger} under {s.accel}{where}, {signed(e.value)} {r.unit}{interval})"
+
+
+def _size(shift: Shift) -> tuple[float, float]:
+    """In margins, then in its unit: a baseline whose items are all alike has a margin of 0."""
+    size = abs(shift.estimate.value)
+    return (size / shift.margin if shift.margin else math.inf), size
 
 
 def _interactions(results: Sequence[BenchmarkResult]) -> str:
@@ -162,7 +168,8 @@ def _interactions(results: Sequence[BenchmarkResult]) -> str:
     parts = []
     for verdict, text in texts.items():
         if found := [r for r in results if r.verdict == verdict]:
-            parts.append(f"{text} {_where(found, len(results))}{_over_all(found)}")
+            n_tested = sum(math.isfinite(r.omnibus.p) for r in results)
+            parts.append(f"{text} {_where(found, len(results))}{_over_all(found, n_tested)}")
     return ", ".join(parts)
 
 
@@ -174,15 +181,15 @@ def _where(found: Sequence[BenchmarkResult], n: int) -> str:
     return f"{len(found)} of {n} benchmarks"
 
 
-def _over_all(found: Sequence[BenchmarkResult]) -> str:
-    """The p values of an interaction, or of none shown, adjusted over the benchmarks."""
+def _over_all(found: Sequence[BenchmarkResult], n_tested: int) -> str:
+    """The p value of an interaction, or of none shown: the one that says least for it, adjusted over the benchmarks."""
+    if found[0].verdict not in ("interaction", "undecided"):
+        return ""
     p = [r.omnibus.p_holm if math.isfinite(r.omnibus.p_holm) else r.omnibus.p for r in found]
-    several = len(found) > 1
-    if found[0].verdict == "interaction":
-        return f" ({'largest Holm-adjusted ' if several else ''}{p_text(max(p))})"
-    return (
-        f" ({'smallest Holm-adjusted ' if several else ''}{p_text(min(p))})" if found[0].verdict == "undecided" else ""
-    )
+    shown = found[0].verdict == "interaction"
+    which = "" if len(found) == 1 else "largest " if shown else "smallest "
+    adjusted = "Holm-adjusted " if n_tested > 1 else ""
+    return f" ({which}{adjusted}{p_text(max(p) if shown else min(p))})"
 
 
 def _titled(results: Sequence[BenchmarkResult]) -> list[BenchmarkResult]:
@@ -198,13 +205,11 @@ def _titled(results: Sequence[BenchmarkResult]) -> list[BenchmarkResult]:
 
 def _absent(frame: Frame, frames: Sequence[Frame], missing: Sequence[Missing]) -> list[Missing]:
     """The missing cells of a frame's benchmark and decoding; a model that no frame has goes to the first."""
-    same = [f for f in frames if f.benchmark == frame.benchmark]
     out = []
     for m in missing:
-        if m.benchmark != frame.benchmark or m.decoding not in ("", frame.decoding):
-            continue
-        owners = [f for f in same if m.model in f.models and m.decoding in ("", f.decoding)] or same[:1]
-        if frame in owners:
+        same = [f for f in frames if f.benchmark == m.benchmark and m.decoding in ("", f.decoding)]
+        owners = [f for f in same if m.model in f.models] or same[:1]
+        if any(f is frame for f in owners):
             out.append(m)
     return out
 

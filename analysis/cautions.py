@@ -19,7 +19,7 @@ def study_cautions(frames: Sequence[Frame], missing: Sequence[Missing], models: 
     """Cautions of a whole study, one sentence each."""
     out = [f"{model} is no ordinary model: {note}." for model, note in models.items() if note]
     if missing:
-        names = listing([f"{m.model} {m.accel} {m.benchmark}" for m in missing], most=4)
+        names = listing([f"{m.model} {m.accel} {m.where}" for m in missing], most=4)
         out.append(f"{plural(len(missing), 'cell')} of this study not there ({names}); see what is missing.")
     pools = {frame.pool for frame in frames}
     if len(pools) > 1:

@@ -54,7 +54,7 @@ def predictable(results: Sequence[BenchmarkResult], threshold: float) -> str:
     if not parts:
         return "Predictability was not analysed."
     text = "; ".join(parts)
-    what = f"share of the shifts' mean square that is one model's own, threshold {threshold:.0%}"
+    what = f"share of the shifts' mean square that is one model's own, threshold {100 * threshold:g}%"
     return f"{text[0].upper()}{text[1:]} ({what})."
 
 

@@ -45,7 +45,7 @@ def _data(frames: Sequence[Frame], results: Sequence[BenchmarkResult]) -> str:
 
 def _estimates(alpha: float) -> str:
     return (
-        f"Means, shifts and difference-in-differences have cluster-robust standard errors, {1 - alpha:.0%} "
+        f"Means, shifts and difference-in-differences have cluster-robust standard errors, {100 * (1 - alpha):g}% "
         "intervals from t (CR2 errors; one degree of freedom less than there are clusters, fewer where clusters "
         "differ in size); within a family their p "
         "values are adjusted by the largest |t| over cluster sign flips (Westfall and Young)."
@@ -105,7 +105,7 @@ def _predictability(results: Sequence[BenchmarkResult], settings: Settings) -> s
     return (
         "The model-specific share of the shifts' mean square has the cluster-robust noise taken off and a "
         "delete-group jackknife interval; shifts count as predictable where it is shown to be under "
-        f"{settings.predictable_share:.0%}. Minimum detectable effects are for {settings.power:.0%} power."
+        f"{100 * settings.predictable_share:g}%. Minimum detectable effects are for {100 * settings.power:g}% power."
     )
 
 
@@ -132,6 +132,6 @@ def _equivalence(results: Sequence[BenchmarkResult], settings: Settings) -> str:
     if "rate" in kinds:
         margins.append(f"{100 * settings.margins.rate:g} points for rates")
     return (
-        f"A cell is unchanged only if its {1 - 2 * settings.alpha:.0%} interval lies inside the margin "
+        f"A cell is unchanged only if its {100 * (1 - 2 * settings.alpha):g}% interval lies inside the margin "
         f"({listing(margins)}): two one-sided tests."
     )

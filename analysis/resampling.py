@@ -194,7 +194,7 @@ def too_few(n_clusters: int, alpha: float) -> str:
     if smallest <= alpha:
         return ""
     return (
-        f"{n_clusters} cluster{'s' * (n_clusters != 1)}: no sign-flip test at {alpha:.0%} exists "
+        f"{n_clusters} cluster{'s' * (n_clusters != 1)}: no sign-flip test at {100 * alpha:g}% exists "
         f"(the smallest possible p is {smallest:.3g}); it takes {1 + math.ceil(-math.log2(alpha))} clusters"
     )
 

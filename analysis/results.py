@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from analysis.frame import Frame
     from analysis.load import Cell, Loaded
     from analysis.report.figures import Figure
-    from analysis.study import BenchmarkResult, Omnibus, Study
+    from analysis.study import BenchmarkResult, Missing, Omnibus, Study
 
 ASKED = (
     "refused",
@@ -250,7 +250,7 @@ class Results:
         except AnalysisError as error:
             return f"<pre>{_html(repr(self))}\n{_html(str(error))}</pre>"
         sentences = "".join(f"<li>{_html(f'{b.title}: {b.verdict}. {b.sentence}')}</li>" for b in self.study.benchmarks)
-        missing = "".join(f"<li>! {_html(f'{m.model} {m.accel} {m.benchmark}: {m.state}. {m.reason}')}</li>"
+        missing = "".join(f"<li>! {_html(f'{m.model} {m.accel} {m.where}: {m.state}. {m.reason}')}</li>"
                           for m in self.study.missing)  # fmt: skip
         return f"<p><b>{_html(self.answer)}</b></p>{frame_html(verdicts)}<ul>{missing}{sentences}</ul>"
 
@@ -373,11 +373,17 @@ def _together(loads: Sequence[Loaded]) -> Loaded:
     cells = list({(c.folder, c.key): c for loaded in loads for c in loaded.cells}.values())
     cells = list({(c.model, c.accel, c.benchmark, c.decoding, c.pool, c.key): c for c in cells}.values())
     refuse_conflicts(cells)
-    there = {(c.model, c.accel, c.benchmark) for c in cells}
-    missing = [m for loaded in loads for m in loaded.missing if (m.model, m.accel, m.benchmark) not in there]
+    missing = [m for loaded in loads for m in loaded.missing if not any(_has(o, m) for o in loads if o is not loaded)]
     notes = list(dict.fromkeys(note for loaded in loads for note in loaded.notes))
     names = " + ".join(dict.fromkeys(loaded.name for loaded in loads))
     return replace(loads[0], name=names, command="", cells=cells, missing=missing, ledger={}, notes=notes)
+
+
+def _has(loaded: Loaded, m: Missing) -> bool:
+    return any(
+        (c.model, c.accel, c.benchmark) == (m.model, m.accel, m.benchmark) and m.decoding in ("", c.decoding)
+        for c in loaded.cells
+    )
 
 
 def _text(value: Any) -> str:

@@ -367,6 +367,11 @@ class Missing:
     reason: str
     decoding: str = ""
 
+    @property
+    def where(self) -> str:
+        """The benchmark, with the decoding where that is another than greedy."""
+        return f"{self.benchmark} ({self.decoding})" if self.decoding not in ("", "greedy") else self.benchmark
+
 
 @dataclass(frozen=True)
 class Study:

@@ -33,7 +33,7 @@ def marked_arms(frame: Frame, settings: Settings) -> dict[ArmKey, str]:
 def _uncovered(coverage: Coverage, settings: Settings) -> str:
     if coverage.share >= settings.coverage:
         return ""
-    return f"only {coverage.share:.0%} of the answers are there, the threshold is {settings.coverage:.0%}"
+    return f"only {100 * coverage.share:.3g}% of the answers are there, the threshold is {100 * settings.coverage:g}%"
 
 
 def _degenerate(frame: Frame, arm: ArmKey, settings: Settings) -> str:
@@ -46,7 +46,7 @@ def _degenerate(frame: Frame, arm: ArmKey, settings: Settings) -> str:
     own, other = (_measured(frame, key, "repetition") for key in (arm, base))
     if own > settings.repetition and own > other:
         what = f"{own:.0%} of the 4-grams it writes are repeated ({other:.0%} of the baseline's)"
-        reasons.append(f"{what}, the threshold is {settings.repetition:.0%}")
+        reasons.append(f"{what}, the threshold is {100 * settings.repetition:g}%")
     return "; ".join(reasons)
 
 

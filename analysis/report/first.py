@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from dataclasses import dataclass
 
-from analysis.study import Missing, Study
+from analysis.study import Study
 from analysis.words import listing, plural
 
 MOST_GAPS = 6
@@ -32,7 +32,7 @@ def gaps(study: Study) -> list[Gap]:
     found: dict[tuple[str, str, str, str], Gap] = {}
     for m in sorted(study.missing, key=lambda m: m.state != "failed"):
         gap = found.setdefault((m.model, m.accel, m.state, m.reason), Gap(m.model, m.accel, [], m.state, m.reason))
-        name = _name(m)
+        name = m.where
         if name not in gap.benchmarks:
             gap.benchmarks.append(name)
     return list(found.values())
@@ -61,7 +61,3 @@ def facts(study: Study) -> str:
 
 def _folder(study: Study) -> str:
     return shlex.quote(f"outputs/sweeps/{study.sweep}")
-
-
-def _name(m: Missing) -> str:
-    return f"{m.benchmark} ({m.decoding})" if m.decoding not in ("", "greedy") else m.benchmark

@@ -134,10 +134,11 @@ def render(study: Study) -> str:
 def matrix(study: Study) -> Matrix | None:
     """The verdict matrix, or None if there is no shift to show."""
     shifts: dict[tuple[str, str], list[Mark]] = {}
-    states = {(m.benchmark, m.model, m.accel): m for m in study.missing}
+    states = {(m.benchmark, m.decoding, m.model, m.accel): m for m in study.missing}
     for place, b in enumerate(study.benchmarks, 1):
         for shift in b.shifts:
-            mark = _mark(b, shift, place, states.get((b.name, shift.model, shift.accel)))
+            own = (states.get((b.name, decoding, shift.model, shift.accel)) for decoding in (b.decoding, ""))
+            mark = _mark(b, shift, place, next(filter(None, own), None))
             shifts.setdefault((shift.model, shift.accel), []).append(mark)
     accels = [a for a in study.accels if any(key[1] == a for key in shifts)]
     models = [m for m in [*study.models, *dict.fromkeys(k[0] for k in shifts)] if any(key[0] == m for key in shifts)]

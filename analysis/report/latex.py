@@ -52,7 +52,7 @@ def _tables(study: Study, level: float) -> Iterator[str]:
     for k, b in enumerate(study.benchmarks, 1):
         yield from _of_benchmark(study, b, k, level)
     yield from _cost(cost_table(study))
-    rows = [[cut(m.model), cut(m.accel), cut(m.benchmark), escape(m.state)] for m in study.missing]
+    rows = [[cut(m.model), cut(m.accel), cut(m.where), escape(m.state)] for m in study.missing]
     yield longtable("missing", "Cells that were asked for and are not there.",
                     ["model", "accelerator", "benchmark", "state"], "llll", rows)  # fmt: skip
 

@@ -26,9 +26,7 @@ def render(study: Study) -> str:
     tables = {table.name: table for table in all_tables(study)}
     parts = [f"# {escape(study.question)}", f"**{escape(study.answer)}**"]
     if study.missing:
-        lines = [
-            f"- {escape(f'{m.model} under {m.accel}, {m.benchmark}: {m.state}. {m.reason}')}" for m in study.missing
-        ]
+        lines = [f"- {escape(f'{m.model} under {m.accel}, {m.where}: {m.state}. {m.reason}')}" for m in study.missing]
         parts.append("**Cells that are not there**\n\n" + "\n".join(lines))
     if (found := matrix(study)) is not None:
         parts.append(_matrix(found))

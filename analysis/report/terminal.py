@@ -43,7 +43,7 @@ def render(study: Study, *, color: bool = False, width: int = 100) -> str:
     """
     lines: list[str] = []
     for m in study.missing:
-        lines += _wrap(f"! {m.model} {m.accel} {m.benchmark}: {m.state}. {m.reason}", width)
+        lines += _wrap(f"! {m.model} {m.accel} {m.where}: {m.state}. {m.reason}", width)
     lines += ["", *_wrap(study.answer, width), ""]
     lines += _matrix(study, color, width)
     for b in study.benchmarks:

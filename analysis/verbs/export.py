@@ -38,7 +38,7 @@ def main(args: Sequence[str], stream: TextIO) -> int:
     out = Path(request.own["out"])
     files = export(loaded, request.own["to"], out)
     for missing in loaded.missing:
-        print(f"! {missing.model} {missing.accel} {missing.benchmark}: {missing.state}, so not exported", file=stream)
+        print(f"! {missing.model} {missing.accel} {missing.where}: {missing.state}, so not exported", file=stream)
     print(f"{plural(len(loaded.cells), 'cell')}, {plural(len(files), 'file')} in {out}", file=stream)
     runs = f" imports.runs={out / 'runs.csv'}" if (out / "runs.csv").is_file() else ""
     print(f"Read back: python -m analysis results={out}{runs}", file=stream)

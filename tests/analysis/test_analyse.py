@@ -13,11 +13,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from analysis.analyse import adjust_over_benchmarks, analyse
+from analysis.analyse import adjust_over_benchmarks, analyse, answer
 from analysis.errors import AnalysisError
+from analysis.report import markdown
+from analysis.report.html import matrix
+from analysis.report.terminal import render
 from analysis.settings import Margins, Settings
 from analysis.study import BenchmarkResult, Difference, Shift, Study, to_json
-from tests.analysis.fake import make_sweep
+from tests.analysis.fake import make_sweep, two_decodings
 
 FAST = Settings(n_resamples=999)
 
@@ -398,6 +401,40 @@ def test_the_answer_counts_what_the_tables_hold(tmp_path: Path) -> None:
     assert len(whole.answer) < 240
     only = study(tmp_path / "b", accels=("placebo_batch",))
     assert only.answer.startswith("It cannot be told")
+
+
+def test_the_answer_says_that_its_p_is_adjusted(tmp_path: Path) -> None:
+    whole = study(tmp_path, interaction=0.06, noise=0.05, benchmarks=("planted", "pairs", "third"))
+    found = [replace(b, verdict="undecided", omnibus=replace(b.omnibus, p=p)) for b, p in
+             zip(whole.benchmarks, (0.04, 0.2, 0.3), strict=True)]  # fmt: skip
+    found[0] = replace(found[0], verdict="interaction")
+    text = answer(adjust_over_benchmarks(found), {})
+    assert "depends on the model on Planted (Holm-adjusted p = 0.12)" in text
+    assert "on 2 of 3 benchmarks (smallest Holm-adjusted p = 0.4)" in text
+    assert "Planted (p = 0.04)" in answer(adjust_over_benchmarks(found[:1]), {})
+
+
+def test_a_baseline_without_spread_has_no_margin_and_an_answer(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    rows = [(m, a, f"i{i}", 0.5 + (a == "q") * (size + rng.normal() / 10)) for m, size in (("a", 1), ("b", 2))
+            for a in ("none", "q") for i in range(30)]  # fmt: skip
+    pd.DataFrame(rows, columns=["model", "accel", "item", "score"]).to_csv(tmp_path / "t.csv", index=False)
+    whole = analyse(tmp_path / "t.csv", Settings(n_resamples=199))
+    assert {s.margin for s in whole.benchmarks[0].shifts} == {0.0}
+    assert whole.answer.startswith("Of 2 accelerated cells 2 changed (most: b under q, +2")
+
+
+def test_a_missing_cell_is_shown_under_its_own_decoding(tmp_path: Path) -> None:
+    whole = analyse(two_decodings(tmp_path, sampled_fails=[("a", "none"), ("a", "hqq4")]), FAST)
+    greedy, sampled = whole.benchmarks
+    assert shifts(greedy)["a", "hqq4"].verdict == "unchanged"
+    assert shifts(sampled)["a", "hqq4"].verdict == "missing"
+    found = matrix(whole)
+    assert found is not None
+    assert [m.word for m in found.rows[0].cells[0]] == ["unchanged", "failed"]
+    assert render(whole).startswith("! a none planted (sampled): failed.")
+    assert "a hqq4 planted (sampled)" in " ".join(whole.cautions)
+    assert "a under hqq4, planted (sampled): failed" in markdown.render(whole).replace("\\", "")
 
 
 def test_a_margin_of_a_benchmark_that_is_not_there_is_refused(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from analysis.load import Loaded
 from analysis.report.tables import all_tables
 from analysis.results import Results
 from analysis.settings import Settings
-from tests.analysis.fake import make_sweep
+from tests.analysis.fake import make_sweep, two_decodings
 
 FAST = {"n_resamples": 199}
 
@@ -176,3 +176,12 @@ def test_a_copied_sweep_reads_alike(sweep: Path, tmp_path: Path, results: Result
     shutil.copytree(sweep.parents[1], tmp_path / "outputs")
     copied = analysis.load(tmp_path / "outputs" / "sweeps" / "fake", **FAST)
     pd.testing.assert_frame_equal(copied.verdicts, results.verdicts)
+
+
+def test_what_one_place_lacks_is_missing_unless_another_place_has_that_very_cell(tmp_path: Path) -> None:
+    sweep = two_decodings(tmp_path / "a", sampled_fails=[("a", "hqq4")])
+    greedy = make_sweep(tmp_path / "b", models=("a", "b"), accels=("hqq4",), notes={}, shift=0.0, noise=0.05)
+    both = analysis.load([sweep, greedy], **FAST)
+    assert [(m.model, m.accel, m.decoding) for m in both.loaded.missing] == [("a", "hqq4", "sampled")]
+    whole = two_decodings(tmp_path / "c")
+    assert analysis.load([sweep, whole], **FAST).loaded.missing == []
