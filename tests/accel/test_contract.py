@@ -185,9 +185,10 @@ def test_choice_is_deterministic_and_reports_plain_json(choice: str) -> None:
         assert fact["values"]["bytes"] > 0
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("choice", runnable())
-def test_choice_works_in_half_precision(choice: str) -> None:
-    model = tiny.make("llama", dtype=torch.bfloat16)
+def test_choice_works_in_half_precision(choice: str, dtype: torch.dtype) -> None:
+    model = tiny.make("llama", dtype=dtype)
     after = ready(choice, model).apply(model, choice)
     reference_logits(after)
     assert all(layer.weight.dtype == after.dtype for layer in dense_linears(after.module).values())
