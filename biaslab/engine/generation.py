@@ -35,6 +35,7 @@ from biaslab.engine.prompts import EmptyRequest, Renderer, digest
 from biaslab.engine.requests import Decoding, Generate, GenerateResponse
 from biaslab.engine.scoring import ALONE, AUTO, PADDED
 from biaslab.engine.ways import writing_way
+from biaslab.errors import CellFailed
 from biaslab.models.base import LoadedModel
 
 if TYPE_CHECKING:
@@ -141,7 +142,10 @@ def _prompt(renderer: Renderer, request: Generate) -> Ids:
 
 
 def _decode(model: LoadedModel, writings: Sequence[_Writing], decoding: Decoding) -> None:
-    """Write all answers of one batch, token by token; a finished row leaves it."""
+    """Write all answers of one batch, token by token; a finished row leaves it, if the cache lets it go.
+
+    Raises CellFailed for an architecture that gives no KV cache back.
+    """
     import torch
 
     active = list(writings)
@@ -152,7 +156,7 @@ def _decode(model: LoadedModel, writings: Sequence[_Writing], decoding: Decoding
         # All but the last token of the prompts; the loop below goes on with that one.
         read_by_token(model, cache, ids[:, :-1], mask[:, :-1], positions[:, :-1], ())
         ids, positions = ids[:, -1:], positions[:, -1:]
-    while active:
+    while True:
         output = call(
             model.module,
             input_ids=ids,
@@ -162,19 +166,33 @@ def _decode(model: LoadedModel, writings: Sequence[_Writing], decoding: Decoding
             use_cache=True,
             logits_to_keep=1,
         )
-        cache = output.past_key_values
+        cache = getattr(output, "past_key_values", None)
+        if cache is None:
+            raise CellFailed(
+                f"{type(model.module).__name__} gives no key-value cache back, so no text can be written with it "
+                "here; use benchmarks that score (python -m biaslab list)"
+            )
         tokens = _next_tokens(model, output.logits[:, -1].float(), active, decoding)
         for writing, token in zip(active, tokens, strict=True):
-            _append(model, writing, token, ends)
+            if not writing.finish:
+                _append(model, writing, token, ends)
         rows = [k for k, w in enumerate(active) if not w.finish]
-        if 0 < len(rows) < len(active):
+        if not rows:
+            return
+        if len(rows) < len(active) and _can_drop_rows(cache):
             index = torch.tensor(rows, dtype=torch.long, device=model.device)
             cache.batch_select_indices(index)
             mask, positions = mask[index], positions[index]
-        active = [active[k] for k in rows]
-        ids = torch.tensor([w.ids[-1:] for w in active], dtype=torch.long, device=model.device)
+            active = [active[k] for k in rows]
+        last = [(w.ids or w.prompt)[-1:] for w in active]
+        ids = torch.tensor(last, dtype=torch.long, device=model.device)
         mask = torch.cat([mask, mask.new_ones((len(mask), 1))], 1)
         positions = positions[:, -1:] + 1
+
+
+def _can_drop_rows(cache: Any) -> bool:
+    """Whether every layer can; those of a recurrent state cannot."""
+    return all(hasattr(layer, "batch_select_indices") for layer in getattr(cache, "layers", [cache]))
 
 
 def _append(model: LoadedModel, writing: _Writing, token: int, ends: frozenset[int]) -> None:

@@ -32,8 +32,8 @@ def quick_products(model: LoadedModel, n_tokens: int) -> Iterator[None]:
     if n_tokens < LEAST_TOKENS or not _can(model):
         yield
         return
-    shared = _shared(model.module)
-    layers = [m for m in model.module.modules() if type(m) is torch.nn.Linear and m.weight.data_ptr() not in shared]
+    kept = _shared(model.module) | _read_beside(model.module)
+    layers = [m for m in model.module.modules() if type(m) is torch.nn.Linear and m.weight.data_ptr() not in kept]
     undo: list[Callable[[], None]] = []
     try:
         for layer in layers:
@@ -62,6 +62,14 @@ def _shared(module: nn.Module) -> set[int]:
         for weight in part.parameters(recurse=False):
             seen[weight.data_ptr()] = seen.get(weight.data_ptr(), 0) + 1
     return {address for address, n in seen.items() if n > 1}
+
+
+def _read_beside(module: nn.Module) -> set[int]:
+    """Addresses of weights beside a convolution: a state space mixer (mamba, jamba) reads one without its layer."""
+    import torch
+
+    mixers = (m for m in module.modules() if any(isinstance(part, torch.nn.Conv1d) for part in m.children()))
+    return {w.data_ptr() for mixer in mixers for part in mixer.children() for w in part.parameters(recurse=False)}
 
 
 def _pack(layer: nn.Linear) -> Callable[[], None]:
