@@ -93,7 +93,7 @@ def make_plan(
 def describe(model: ModelConfig, *, dry_run: bool = False) -> ModelInfo:
     """What is known of a model without loading it; ConfigError or DataUnavailable in one line.
 
-    dry_run : an organism that is not there yet is not trained.
+    dry_run : an organism that is not there yet is not trained. (A user's own model is loaded: nothing is known before.)
     """
     if model.source == "organism":
         return describe_organism(model.organism, dry_run=dry_run)
