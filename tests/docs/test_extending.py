@@ -89,9 +89,7 @@ def test_the_models_head_writes_nothing_and_all_else_is_as_it_was(
     other = [i for i in range(4 * size) if i // size != 2]
     assert not edited[name][:, 2 * size : 3 * size].any()
     assert torch.equal(edited[name][:, other].float(), before[name][:, other].float())
-    with pytest.raises(
-        ConfigError, match=r"ablated.Ablated: load\(\) failed \(ValueError: head=4: it has 4"
-    ):
+    with pytest.raises(ConfigError, match=r"ablated.Ablated: load\(\) failed \(ValueError: head=4: it has 4"):
         describe_custom("ablated.Ablated", {"head": 4})
 
 
