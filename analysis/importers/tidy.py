@@ -25,6 +25,8 @@ def read(path: Path, inputs: Inputs) -> Table:
 
     Raises AnalysisError for a file that is no table, or a column that is needed or named and not there.
     """
+    import pandas as pd
+
     frame = _read(path)
     names = vars(inputs.columns)
     for column in NEEDED:
@@ -36,8 +38,8 @@ def read(path: Path, inputs: Inputs) -> Table:
     for column in OPTIONAL:
         if names[column] != column and names[column] not in frame:
             raise AnalysisError(f"columns.{column}={names[column]}: {path} has no such column")
-    there = {names[c]: c for c in (*NEEDED, *OPTIONAL) if names[c] in frame}
-    return Table(frame[list(there)].rename(columns=there), formulas={"": f"column {names['score']} of {path.name}"})
+    there = {c: frame[names[c]] for c in (*NEEDED, *OPTIONAL) if names[c] in frame}  # one column may stand for two
+    return Table(pd.DataFrame(there), formulas={"": f"column {names['score']} of {path.name}"})
 
 
 def _read(path: Path) -> pd.DataFrame:

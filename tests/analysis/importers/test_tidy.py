@@ -92,6 +92,14 @@ def test_optional_columns_and_refusals(tmp_path: Path) -> None:
     assert "8 rows without a score: counted as unparsed" in " ".join(loaded.notes)
 
 
+def test_one_column_may_stand_for_two(tmp_path: Path) -> None:
+    file = write(tmp_path, table())
+    cells = load(file, Inputs(columns=Columns(category="cluster"))).cells
+    assert {c.records["cluster"].nunique() for c in cells if c.records is not None} == {6}
+    cells = load(file, Inputs(columns=Columns(cluster="item"))).cells
+    assert {c.records["cluster"].nunique() for c in cells if c.records is not None} == {12}
+
+
 def test_without_clusters_it_warns(tmp_path: Path) -> None:
     study = analyse(write(tmp_path, table().drop(columns="cluster")), Settings(n_resamples=99))
     assert study.benchmarks[0].n_clusters == 12
