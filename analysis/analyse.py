@@ -129,7 +129,7 @@ def answer(results: Sequence[BenchmarkResult], notes: Mapping[str, str]) -> str:
     """
     shifts = [s for r in results for s in r.shifts if s.verdict not in ("placebo", "missing")]
     if not shifts:
-        return "It cannot be told: no accelerated cell with a baseline was measured."
+        return "It cannot be told: no accelerated cell has answers to compare with a baseline's."
     changed = [s for s in shifts if s.verdict == "changed"]
     same = [s for s in shifts if s.verdict in ("unchanged", "exactly unchanged", "inert")]
     n_open = len(shifts) - len(changed) - len(same)

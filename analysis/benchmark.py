@@ -49,7 +49,8 @@ def analyse_benchmark(frame: Frame, absent: Sequence[Missing], settings: Setting
     unit = str(frame.meta["score_unit"])
     verdict, sentence = benchmark_verdict(test, contrasts, moved, unit=unit, alpha=settings.alpha)
     categories, left_out = category_shifts(frame, levels, settings)
-    n_items = int(complete_items(frame, levels.grid).sum())
+    complete = complete_items(frame, levels.grid)
+    n_items = int(complete.sum())
     cautions = [*levels.cautions, *left_out, *_contradictions(moved)]
     cautions += _without_marked(frame, levels, marked, verdict, settings)
     anova = classic_anova(frame, levels.grid, alpha=settings.alpha)
@@ -70,7 +71,7 @@ def analyse_benchmark(frame: Frame, absent: Sequence[Missing], settings: Setting
         accels=[BASELINE, *dict.fromkeys(a for _, a in levels.tested)],
         n_items=n_items,
         n_items_all=len(frame.items),
-        n_clusters=test.n_clusters or frame.clusters.n_clusters,
+        n_clusters=frame.clusters.take(complete).n_clusters,
         means=means,
         shifts=moved + absent_shifts([m for m in absent if (m.model, m.accel) not in frame.cells], levels),
         differences=contrasts,

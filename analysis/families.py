@@ -37,7 +37,7 @@ def shifts(
 ) -> list[Shift]:
     """The shift of every arm that has a baseline, with its verdict, in the order of the frame."""
     out: dict[ArmKey, Shift] = {}
-    for part in ("tested", "beside", "placebo", "inert"):
+    for part in ("tested", "beside", "placebo", "inert", "empty"):
         arms: list[ArmKey] = getattr(levels, part)
         values = [frame.shift(*arm) for arm in arms]
         estimates = _family(frame, values, settings, adjust=part in ("tested", "beside"))

@@ -28,7 +28,7 @@ DECILES = 10
 class Flips:
     """Outcome changes of one arm against its baseline.
 
-    n : items with an answer in both. rate : share of them whose outcome changed, NaN with none.
+    n : items with an answer and an outcome in both. rate : share of them whose outcome changed, NaN with none.
     up, down : changed items whose score rose (towards the stereotype) or fell; an item whose outcome changed
         at an equal score is in neither.
     clear : changed items whose baseline |score| exceeds the noise floor, None where there is no floor.
@@ -101,12 +101,13 @@ class FlipGroup:
 
 
 def directions(before: Labels, after: Labels, shift: Floats) -> Floats:
-    """+1 for an item that flipped up, -1 down, 0 for no directed flip, NaN for an item without a pair.
+    """+1 for an item that flipped up, -1 down, 0 for no directed flip, NaN for an item without a pair of outcomes.
 
-    before, after : outcomes (n_items,); shift : (n_items,) score after minus before, NaN without a pair.
+    before, after : outcomes (n_items,), "" where none is on record; shift : (n_items,) score after minus before, NaN
+    without a pair.
     """
     out: Floats = np.where(np.asarray(before) != np.asarray(after), np.sign(shift), 0.0)
-    out[np.isnan(shift)] = math.nan
+    out[~_paired(before, after, shift)] = math.nan
     return out
 
 
@@ -129,11 +130,11 @@ def count_flips(frame: Frame, arm: ArmKey, *, floor: float = math.nan) -> Flips:
     floor : |item shift| that means nothing (a quantile of the placebos'), NaN for none. With repeats,
         the outcome of an item is its most frequent one.
     """
-    shift = frame.shift(*arm)
-    paired = ~np.isnan(shift)
-    if not paired.any():
+    if not known(frame, arm):
         return Flips(0, math.nan, 0, 0, None)
+    shift = frame.shift(*arm)
     before, after = _outcomes(frame, arm)
+    paired = _paired(before, after, shift)
     changed = paired & (before != after)
     d = directions(before, after, shift)
     clear = int((changed & (np.abs(frame.score(arm[0], BASELINE)) > floor)).sum()) if floor == floor else None
@@ -172,8 +173,14 @@ def flip_tests(
 def changed(frame: Frame, arm: ArmKey) -> Floats:
     """(n_items,) 1 where the outcome changed, 0 where it did not, NaN without a pair."""
     before, after = _outcomes(frame, arm)
-    out: Floats = np.where(np.isnan(frame.shift(*arm)), math.nan, (before != after).astype(float))
+    out: Floats = np.where(_paired(before, after, frame.shift(*arm)), (before != after).astype(float), math.nan)
     return out
+
+
+def known(frame: Frame, arm: ArmKey) -> bool:
+    """Whether some item has outcomes to compare: scores of other tools may come without."""
+    shift = frame.shift(*arm)
+    return not np.isnan(shift).all() and bool(_paired(*_outcomes(frame, arm), shift).any())
 
 
 def flip_profile(
@@ -256,6 +263,11 @@ def group_difference(
     estimate = cluster_mean(weights * own + (mean_a - mean_b), clusters, alpha=alpha)
     null: Floats = weights * (values - float(values[there].mean()))
     return estimate, null
+
+
+def _paired(before: Labels, after: Labels, shift: Floats) -> NDArray[np.bool_]:
+    there: NDArray[np.bool_] = ~np.isnan(shift) & (np.asarray(before) != "") & (np.asarray(after) != "")
+    return there
 
 
 def _outcomes(frame: Frame, arm: ArmKey) -> tuple[Labels, Labels]:

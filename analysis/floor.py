@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,8 +17,8 @@ def noise_floor(frame: Frame, placebos: Sequence[ArmKey], *, quantile: float = 0
     """Shift, item shift and flip rate that mean nothing; empty without a placebo that can be paired.
 
     shift : largest |mean shift| of a placebo. item : `quantile` of |item shift| over all placebos.
-    flip_rate : largest share of items whose outcome a placebo changed. interaction : largest
-    |difference-in-differences| of a placebo, only there with two models.
+    flip_rate : largest share of items whose outcome a placebo changed, only there where outcomes are on record.
+    interaction : largest |difference-in-differences| of a placebo, only there with two models.
     """
     shifts = {arm: frame.shift(*arm) for arm in placebos}
     there = {arm: values[~np.isnan(values)] for arm, values in shifts.items() if not np.isnan(values).all()}
@@ -26,8 +27,9 @@ def noise_floor(frame: Frame, placebos: Sequence[ArmKey], *, quantile: float = 0
     floor = {
         "shift": max(abs(float(values.mean())) for values in there.values()),
         "item": float(np.quantile(np.abs(np.concatenate(list(there.values()))), quantile)),
-        "flip_rate": max(count_flips(frame, arm).rate for arm in there),
     }
+    rates = [rate for arm in there if not math.isnan(rate := count_flips(frame, arm).rate)]
+    floor |= {"flip_rate": max(rates)} if rates else {}
     gaps = [_differences(frame, [arm for arm in there if arm[1] == accel]) for accel in {a for _, a in there}]
     return floor | ({"interaction": max(max(g) for g in gaps if g)} if any(gaps) else {})
 

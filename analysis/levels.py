@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from analysis.contrasts import BASELINE, ArmKey
 from analysis.errors import AnalysisError
 from analysis.frame import Frame
@@ -16,21 +18,31 @@ class Levels:
     """The arms of one frame by their part in the analysis; baselines are in none of the lists.
 
     tested : in the omnibus and its family of contrasts. beside : shown with shifts and contrasts in a family
-    of their own (stacks, and what the settings leave out). unpaired : their model has no baseline.
+    of their own (stacks, and what the settings leave out). empty : no item is answered in them and their baseline.
+    unpaired : their model has no baseline.
     """
 
     tested: list[ArmKey] = field(default_factory=list)
     beside: list[ArmKey] = field(default_factory=list)
     placebo: list[ArmKey] = field(default_factory=list)
     inert: list[ArmKey] = field(default_factory=list)
+    empty: list[ArmKey] = field(default_factory=list)
     unpaired: list[ArmKey] = field(default_factory=list)
     cautions: list[str] = field(default_factory=list)
 
     @property
     def grid(self) -> list[ArmKey]:
         """Tested arms and the baselines of their models, baselines first."""
-        models = dict.fromkeys(m for m, _ in self.tested)
-        return [(m, BASELINE) for m in models] + self.tested
+        return _with_baselines(self.tested)
+
+    @property
+    def asked(self) -> list[ArmKey]:
+        """As `grid`, with the arms that gave no answer: they did refuse."""
+        return _with_baselines(self.tested + self.empty)
+
+
+def _with_baselines(arms: Sequence[ArmKey]) -> list[ArmKey]:
+    return [(m, BASELINE) for m in dict.fromkeys(m for m, _ in arms)] + list(arms)
 
 
 def choose_levels(frame: Frame, named: Sequence[str]) -> Levels:
@@ -41,7 +53,8 @@ def choose_levels(frame: Frame, named: Sequence[str]) -> Levels:
     """
     kinds = {arm: cells[0] for arm, cells in frame.cells.items() if arm[1] != BASELINE}
     inert = {arm for arm, cell in kinds.items() if cell.inert and arm[1] not in named}
-    plain = any(c.kind != "placebo" and not c.stack and arm not in inert for arm, c in kinds.items())
+    empty = {arm for arm in kinds if (arm[0], BASELINE) in frame.cells and np.isnan(frame.shift(*arm)).all()}
+    plain = any(c.kind != "placebo" and not c.stack and arm not in inert | empty for arm, c in kinds.items())
     levels = Levels()
     for arm, cell in kinds.items():
         if (arm[0], BASELINE) not in frame.cells:
@@ -50,6 +63,8 @@ def choose_levels(frame: Frame, named: Sequence[str]) -> Levels:
             levels.placebo.append(arm)
         elif arm in inert:
             levels.inert.append(arm)
+        elif arm in empty:
+            levels.empty.append(arm)
         elif (arm[1] not in named) if named else (cell.stack and plain):
             levels.beside.append(arm)
         else:
@@ -85,5 +100,7 @@ def _caution(levels: Levels, named: Sequence[str], plain: bool) -> None:
         levels.cautions.append(
             f"{accel} changed no logit of {model} (an inert arm): it is left out of the pooled tests."
         )
+    for model, accel in levels.empty:
+        levels.cautions.append(f"No item is answered in {accel} of {model} and its baseline: no test holds it.")
     for model, accel in levels.unpaired:
         levels.cautions.append(f"{model} has no baseline here, so {accel} has no shift.")

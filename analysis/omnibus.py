@@ -89,7 +89,7 @@ def classic_anova(frame: Frame, grid: Sequence[ArmKey], *, alpha: float) -> list
     """The two-way ANOVA over the largest full part of `grid`; what it leaves out is in `reason`."""
     full = largest_grid(grid)
     if not full:
-        return [Anova("items", 0, reason="no accelerated arm with a baseline was measured")]
+        return [Anova("items", 0, reason="no accelerated arm has answers to compare with a baseline's")]
     complete = complete_items(frame, full)
     tables = anova_tables(frame.matrix(full)[complete], full, frame.clusters.take(complete), alpha=alpha)
     left_out = [f"{a} of {m}" for m, a in grid if (m, a) not in full]
@@ -102,7 +102,7 @@ def classic_anova(frame: Frame, grid: Sequence[ArmKey], *, alpha: float) -> list
 def _no_contrasts(grid: Sequence[ArmKey]) -> str:
     models = list(dict.fromkeys(m for m, _ in grid))
     if not models:
-        return "no accelerated arm with a baseline was measured"
+        return "no accelerated arm has answers to compare with a baseline's"
     if len(models) == 1:
         return f"only one model ({models[0]}) was measured, and an interaction takes two"
     if interaction_basis(grid).shape[1] == 0:

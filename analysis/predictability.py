@@ -16,6 +16,7 @@ import numpy as np
 
 from analysis.clusters import Clusters, Floats
 from analysis.contrasts import ArmKey
+from analysis.words import plural
 
 MOST_GROUPS = 40  # of clusters that the jackknife leaves out one by one
 
@@ -90,7 +91,7 @@ def predictability(
     shifts, clusters = shifts[some], clusters.take(some)
     groups = _Groups.of(shifts, clusters, parts)
     if groups.n < 3:
-        return unknown(f"{clusters.n_clusters} clusters are too few for an interval")
+        return unknown(f"{plural(clusters.n_clusters, 'cluster')}: too few for an interval")
     full = groups.figures(None)
     left_out = np.array([groups.figures(j) for j in range(groups.n)])
     mean_square, share, r2 = (_jackknife(full[i], left_out[:, i], alpha) for i in (0, 1, 2))
@@ -117,6 +118,8 @@ def with_margins(found: Predictability, margin: float) -> Predictability:
 
 
 def _judged(found: Predictability, threshold: float) -> Predictability:
+    if math.isnan(found.mean_square_low):  # some group of clusters holds all the answers of an arm
+        return replace(found, reason="an arm is answered in too few clusters for an interval")
     if not found.mean_square_low > 0:  # then the share is a ratio over what may be 0, and its interval fails
         nan = math.nan
         blank = replace(found, share=nan, share_low=nan, share_high=nan, r2=nan, r2_low=nan, r2_high=nan)

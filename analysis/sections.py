@@ -15,8 +15,7 @@ from analysis.contrasts import BASELINE, ArmKey, largest_grid
 from analysis.effects import interaction_contrasts, simple_effects
 from analysis.equivalence import equivalence_of
 from analysis.examples import examples
-from analysis.fixed_effects import fixed_effects
-from analysis.flips import flip_tests, flips_by_group, profiles
+from analysis.flips import flip_tests, flips_by_group, known, profiles
 from analysis.frame import Frame
 from analysis.levels import Levels
 from analysis.omnibus import complete_items, listwise_omnibus, refusal_omnibus
@@ -107,7 +106,7 @@ def sections(
     light = settings
     if frame.clusters.n_clusters > MANY_CLUSTERS:
         light = replace(settings, n_resamples=min(settings.n_resamples, LIGHT))
-    judged = [arm for arm in frame.arms if arm in {*levels.tested, *levels.beside}]
+    judged = [arm for arm in frame.arms if arm in {*levels.tested, *levels.beside, *levels.empty}]
     verdicts = {(s.model, s.accel): s.verdict for s in moved}
     parts = _full_grid(frame, levels, light, anova)
     parts |= _flips(frame, judged, levels.placebo, floor, light)
@@ -128,10 +127,8 @@ def sections(
     }
     if parts["adjusted"]:
         parts["listwise"] = listwise_omnibus(frame, levels.grid, settings)
-    elif levels.grid and isinstance(why := fixed_effects(frame.matrix(levels.grid), levels.grid), str):
-        parts["cautions"].append(f"{why}: the omnibus uses the items answered in every tested cell.")
     if parts["refusals"]:
-        parts["refusal_omnibus"] = refusal_omnibus(frame, levels.grid, light)
+        parts["refusal_omnibus"] = refusal_omnibus(frame, levels.asked, light)
     parts["cautions"] += _about_missing(parts["bounds"], parts["refusals"], settings.alpha)
     parts["cautions"] += _under_the_floor(moved, contrasts, test, floor, settings.alpha)
     if light is not settings:
@@ -245,8 +242,9 @@ def _full_grid(frame: Frame, levels: Levels, settings: Settings, anova: Sequence
 def _flips(
     frame: Frame, judged: Sequence[ArmKey], placebos: Sequence[ArmKey], floor: Mapping[str, float], settings: Settings
 ) -> dict[str, Any]:
-    """Flips of the judged arms, one family, and of the placebos, another."""
+    """Flips of the judged arms, one family, and of the placebos, another; none of arms without outcomes."""
     options = {"alpha": settings.alpha, "n_resamples": settings.n_resamples, "seed": settings.seed}
+    judged, placebos = ([arm for arm in arms if known(frame, arm)] for arms in (judged, placebos))
     groups = frame.items["group"].nunique()
     most = MOST_GROUPS if groups * len(judged) * len(frame.items) <= MOST_CELLS else 0
     tests = [t for arms in (judged, placebos) for t in flip_tests(frame, arms, floor=floor, **options)]  # type: ignore[arg-type]
@@ -259,7 +257,7 @@ def _flips(
 
 def _predictability(frame: Frame, levels: Levels, settings: Settings, margins: Mapping[str, float]) -> Predictability:
     if not levels.tested:
-        return unknown("no accelerated arm with a baseline was measured")
+        return unknown("no accelerated arm has answers to compare with a baseline's")
     shifts = np.column_stack([frame.shift(*arm) for arm in levels.tested])
     found = predictability(
         shifts, levels.tested, frame.clusters, alpha=settings.alpha, threshold=settings.predictable_share

@@ -287,7 +287,7 @@ class BenchmarkResult:
     accels: list[str]  # tested levels, baseline "none" first
     n_items: int  # items with an answer in every tested cell
     n_items_all: int
-    n_clusters: int
+    n_clusters: int  # of those n_items
     means: list[CellMean]
     shifts: list[Shift]
     differences: list[Difference]

@@ -73,6 +73,8 @@ def _checked(rows: pd.DataFrame, path: Path, inputs: Inputs, notes: list[str]) -
     frame.loc[refused, "score"] = math.nan
     frame["outcome"] = _outcomes(rows, frame["score"], refused)
     frame["truth"] = math.nan
+    if (frame["outcome"] == "").any():
+        notes.append("Answers without an outcome: whether those flipped is not known. Name it with columns.outcome.")
     if n := int((frame["outcome"] == "unparsed").sum()):
         notes.append(f"{plural(n, 'row')} without a score: counted as unparsed, and left out pair by pair.")
     return frame
@@ -117,13 +119,13 @@ def _flags(rows: pd.DataFrame, path: Path) -> np.ndarray:
 
 
 def _outcomes(rows: pd.DataFrame, scores: pd.Series[float], refused: np.ndarray) -> pd.Series[str]:
-    """The outcome column where there is one; why there is no score where there is none."""
+    """The outcome column where there is one, "" where an answer has none; why there is no score where there is none."""
     import pandas as pd
 
     given = rows["outcome"].reset_index(drop=True) if "outcome" in rows else pd.Series("", index=scores.index)
     texts = given.astype("str").fillna("")
     lacking = np.where(refused, "refused", np.where(texts.isin(NO_ANSWER), texts, "unparsed"))
-    answered = texts.where(~texts.isin(NO_ANSWER), "answered")
+    answered = texts.where(~texts.isin(NO_ANSWER), "")
     if "outcome" not in rows and scores.nunique() == 2:  # a score of two values is an outcome
         answered = scores.map("{:g}".format)
     return pd.Series(np.where(scores.isna(), lacking, answered), index=scores.index).astype("str")

@@ -18,6 +18,7 @@ from analysis.__main__ import main
 from analysis.analyse import analyse
 from analysis.errors import AnalysisError
 from analysis.report.terminal import render
+from analysis.report.traces import answered
 from analysis.settings import Settings
 from analysis.study import BenchmarkResult, Study, to_json
 
@@ -76,7 +77,9 @@ def test_one_accelerator(tmp_path: Path) -> None:
 
 
 def test_the_baseline_alone(tmp_path: Path) -> None:
-    assert "no accelerated cell with a baseline was measured" in said(study_of(tmp_path, table(accels=("none",))))
+    assert "no accelerated cell has answers to compare with a baseline's" in said(
+        study_of(tmp_path, table(accels=("none",)))
+    )
 
 
 def test_one_item(tmp_path: Path) -> None:
@@ -121,6 +124,43 @@ def test_all_refused_in_a_cell_and_everywhere(tmp_path: Path) -> None:
     assert next(c for c in result.coverage if (c.model, c.accel) == ("a", "q")).n_refused == 24
     said(study)
     said(study_of(tmp_path, frame.assign(refused=True)))
+
+
+def test_an_arm_without_an_answer_takes_no_other_out_of_the_tests(tmp_path: Path) -> None:
+    frame = table(n=40, noise=0.3).assign(refused=False)
+    frame.loc[frame["accel"] == "w", "score"] += 2.0
+    lost = (frame["model"] == "a") & (frame["accel"] == "q")
+    result = only(study := study_of(tmp_path, frame.assign(refused=lost)))
+    without = only(study_of(tmp_path, frame[~lost]))  # as if it had not been run
+    assert result.omnibus == without.omnibus
+    assert result.predictability == without.predictability
+    assert (result.n_items, result.n_clusters) == (40, 20)
+    assert "no shift exceeds its noise" not in study.predictable.lower()
+    assert "No item is answered in q of a and its baseline: no test holds it." in result.cautions
+    assert [(r.model, r.accel, r.rate) for r in result.refusals if r.rate and r.kind == "refused"] == [("a", "q", 1.0)]
+    assert [(b.model, b.accel, b.verdict, b.changes) for b in result.bounds] == [("a", "q", "missing", True)]
+    assert result.refusal_omnibus is not None
+    assert result.refusal_omnibus.p <= 0.05
+    said(study)
+
+
+def test_the_clusters_of_a_study_are_those_of_its_items(tmp_path: Path) -> None:
+    frame = table(n=40).assign(refused=False)
+    frame.loc[(frame["model"] == "a") & (frame["accel"] == "q") & (frame["cluster"] < "c0012"), "refused"] = True
+    result = only(study_of(tmp_path, frame))
+    assert (result.n_items, result.n_clusters) == (16, 8)
+    assert answered(result) == "n = 16 items in 8 clusters answered in every tested cell."
+
+
+def test_scores_without_outcomes_say_nothing_of_flips(tmp_path: Path) -> None:
+    result = only(study := study_of(tmp_path, table()))
+    assert result.flips == result.flip_profile == result.examples == []
+    assert all(math.isnan(s.flip_rate) for s in result.shifts)
+    assert "whether those flipped is not known" in said(study)
+    assert "flipped" not in study.methods.lower()
+    named = only(study_of(tmp_path, table().assign(outcome=lambda t: np.where(t["score"] > 0, "yes", "no"))))
+    assert any(s.flips_up + s.flips_down for s in named.shifts)
+    assert named.flips
 
 
 def test_a_whole_cell_missing(tmp_path: Path) -> None:

@@ -139,7 +139,10 @@ def test_what_cannot_be_said_is_said_so() -> None:
     shifts, arms, clusters, _ = study(0, n_models=2)
     assert "two models" in predictability(shifts[:, :4], arms[:4], clusters).reason
     few = predictability(shifts, arms, partition([str(i % 2) for i in range(len(shifts))]))
-    assert "2 clusters are too few" in few.reason
+    assert "2 clusters: too few" in few.reason
+    gappy = np.where((clusters.codes == 0)[:, None] | (np.arange(shifts.shape[1]) > 0), shifts, math.nan)
+    one = predictability(gappy, arms, clusters)  # the first arm is answered in one cluster alone
+    assert (one.verdict, one.reason) == ("undecided", "an arm is answered in too few clusters for an interval")
     assert few.predictions == []
     assert unknown("why").verdict == "undecided"
     alone = predictability(shifts[:, [0, 1, 4]], [arms[i] for i in (0, 1, 4)], clusters)

@@ -199,7 +199,7 @@ def test_a_change_in_refusals_is_a_caution(tmp_path: Path) -> None:
     assert not any(c.startswith("The share of refused") for c in only(tmp_path / "b").cautions)
 
 
-def test_answers_that_no_item_pairs_leave_the_listwise_test_and_say_so(tmp_path: Path) -> None:
+def test_an_arm_whose_answers_no_item_pairs_is_left_out_and_said_so(tmp_path: Path) -> None:
     sweep = make_sweep(tmp_path, models=("a", "b"), accels=("hqq4", "wanda50"), n_clusters=20, notes={})
     for accel, half in (("hqq4", 0), ("none", 1), ("wanda50", 1)):
         for path in (tmp_path / "outputs" / "results" / "planted" / "a" / accel).rglob("records.parquet"):
@@ -207,8 +207,9 @@ def test_answers_that_no_item_pairs_leave_the_listwise_test_and_say_so(tmp_path:
             records.loc[np.arange(len(records)) % 2 == half, ["score", "outcome"]] = [math.nan, "refused"]
             records.to_parquet(path, index=False)
     b = analyse(sweep, FAST).benchmarks[0]
-    assert any(c.startswith("too few answers of a are paired") for c in b.cautions)
-    assert math.isnan(b.omnibus.p)
+    assert "No item is answered in hqq4 of a and its baseline: no test holds it." in b.cautions
+    assert b.omnibus.n_contrasts == 1  # wanda50 of both models
+    assert 0 < b.omnibus.p <= 1
 
 
 def test_what_is_no_larger_than_a_placebo_is_said(tmp_path: Path) -> None:
