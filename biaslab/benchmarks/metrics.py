@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 #: Least share of records with an answer for a metric to be given.
 COVERAGE = 0.8
 LEVEL = 0.95
+#: A width of 0 would read as certainty: a refusal that was not met in 50 answers may be met in the next.
+SAME = "nothing varies between clusters: no interval"
+ROUNDING = 1e-12  # of the largest value: smaller standard errors are sums that should have been 0
 
 
 def cluster_mean(
@@ -31,8 +34,8 @@ def cluster_mean(
     values : float, NaN where there is no answer. clusters : label of each value's cluster. outcomes : of the
     same records, to count the answers that are missing by their reason.
     The standard error is that of a regression on a constant with clustered covariance and the usual small-
-    sample factor (Cameron & Miller 2015, doi:10.3368/jhr.50.2.317, eq. 11-12); t with G - 1 df. One cluster
-    gives no interval; under `coverage` there is no value, and the reason says so.
+    sample factor (Cameron & Miller 2015, doi:10.3368/jhr.50.2.317, eq. 11-12); t with G - 1 df. One cluster,
+    or clusters of one mean, give no interval; under `coverage` there is no value, and the reason says so.
     """
     valid = values.notna().to_numpy()
     n = int(valid.sum())
@@ -43,7 +46,10 @@ def cluster_mean(
     mean = float(x.mean())
     if n_clusters < 2:
         return counted(Metric(mean, n=n, n_clusters=n_clusters, unit=unit, reason="one cluster: no interval"), outcomes)
-    half = t_quantile(n_clusters - 1) * _cluster_se(x - mean, clusters[valid].to_numpy())
+    se = _cluster_se(x - mean, clusters[valid].to_numpy())
+    if se <= ROUNDING * np.abs(x).max():
+        return counted(Metric(mean, n=n, n_clusters=n_clusters, unit=unit, reason=SAME), outcomes)
+    half = t_quantile(n_clusters - 1) * se
     return counted(Metric(mean, mean - half, mean + half, n, n_clusters, unit), outcomes)
 
 
@@ -80,7 +86,8 @@ def answer_rates(records: pd.DataFrame) -> dict[str, Metric]:
 def slope(truth: pd.Series, score: pd.Series, clusters: pd.Series, *, unit: str = "") -> Metric:
     """Least-squares slope of score on truth with a cluster-robust 95 % interval, t with G - 1 df.
 
-    The same covariance as `cluster_mean` with two coefficients; under COVERAGE there is no value.
+    The same covariance as `cluster_mean` with two coefficients; under COVERAGE there is no value, and where every
+    item lies on the line no interval.
     """
     valid = score.notna().to_numpy()
     x, y = truth.to_numpy(dtype=float)[valid], score.to_numpy(dtype=float)[valid]
@@ -96,7 +103,10 @@ def slope(truth: pd.Series, score: pd.Series, clusters: pd.Series, *, unit: str 
     residual = y - y.mean() - value * centred
     sums = _cluster_sums(centred * residual, labels)
     factor = n_clusters / (n_clusters - 1) * (len(x) - 1) / (len(x) - 2)
-    half = t_quantile(n_clusters - 1) * math.sqrt(factor * float(sums @ sums)) / float(centred @ centred)
+    se = math.sqrt(factor * float(sums @ sums)) / float(centred @ centred)
+    if se <= ROUNDING * np.ptp(y) / np.ptp(x):
+        return Metric(value, n=len(x), n_clusters=n_clusters, unit=unit, reason=SAME)
+    half = t_quantile(n_clusters - 1) * se
     return Metric(value, value - half, value + half, len(x), n_clusters, unit)
 
 

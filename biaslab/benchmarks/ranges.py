@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from biaslab.benchmarks.base import Metric
-from biaslab.benchmarks.metrics import counted, t_quantile, uncovered
+from biaslab.benchmarks.metrics import ROUNDING, SAME, counted, t_quantile, uncovered
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -52,6 +52,8 @@ def resampled(by_group: ByGroup, summary: Summary, clusters: Sequence[str], null
     if size < 2:
         return replace(found, reason="one cluster: no interval")
     left_out = summary(_in_chunks(by_group, size, lambda rows: 1.0 - np.eye(size)[rows]))
+    if np.isfinite(left_out).all() and np.ptp(left_out) <= ROUNDING * abs(value):
+        return replace(found, reason=SAME, leave_one_out=_named(clusters, left_out))
     low, high = _interval(value, left_out)
     draws = np.random.default_rng(0).multinomial(size, np.full(size, 1 / size), N_BOOT).astype(float)
     boot_groups = _in_chunks(by_group, N_BOOT, lambda rows: draws[rows])

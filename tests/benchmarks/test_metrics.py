@@ -105,6 +105,25 @@ def test_one_cluster_gives_a_value_without_an_interval() -> None:
     assert found.reason == "one cluster: no interval"
 
 
+@pytest.mark.parametrize("values", [[0.0] * 6, [100.0] * 6, [0.1] * 6, [0.0, 1.0] * 3])
+def test_clusters_that_do_not_differ_give_no_interval_of_width_zero(values: list[float]) -> None:
+    found = metrics.cluster_mean(pd.Series(values), pd.Series(list("aabbcc")))
+    assert found.value == pytest.approx(np.mean(values))
+    assert math.isnan(found.ci_low)
+    assert math.isnan(found.ci_high)
+    assert found.reason == metrics.SAME
+    values[0] += 1e-3
+    assert metrics.cluster_mean(pd.Series(values), pd.Series(list("aabbcc"))).reason == ""
+
+
+def test_a_perfect_line_gives_no_interval_of_width_zero() -> None:
+    x, clusters = pd.Series(np.arange(6.0)), pd.Series(list("aabbcc"))
+    found = metrics.slope(x, 0.3 * x + 1, clusters)
+    assert found.value == pytest.approx(0.3)
+    assert (math.isnan(found.ci_low), found.reason) == (True, metrics.SAME)
+    assert metrics.slope(x, 0.3 * x + 1 + 1e-3 * (x == 2), clusters).reason == ""
+
+
 def test_no_records_and_one_truth_say_so() -> None:
     empty = clustered(0).head(0)
     assert metrics.cluster_mean(empty["score"], empty["cluster"]).reason == "no such records"

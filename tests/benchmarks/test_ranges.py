@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from biaslab.benchmarks.metrics import SAME
 from biaslab.benchmarks.ranges import TIE, gini, range_of_means, range_of_shares, resampled
 
 OUTCOMES = pd.Series(dtype=str)
@@ -105,6 +106,18 @@ def test_a_name_never_chosen_has_share_zero() -> None:
         pd.Series(["a"] * 7 + ["b"] * 3), ["a", "b", "c"], pd.Series(map(str, range(10))), OUTCOMES, unit="", coverage=0
     )
     assert found.value == pytest.approx(0.7)
+
+
+def test_picks_that_are_all_the_same_give_no_interval_of_width_zero() -> None:
+    names, clusters = ["a", "b", "c"], pd.Series(map(str, range(10)))
+    found = range_of_shares(pd.Series(["a"] * 10), names, clusters, OUTCOMES, unit="", coverage=0.8)
+    assert (found.value, found.reason) == (1.0, SAME)
+    assert all(math.isnan(x) for x in (found.ci_low, found.corrected, found.corrected_low, found.boot_low))
+    assert found.null > 0
+    assert set(found.leave_one_out.values()) == {1.0}
+    other = range_of_shares(pd.Series(["a"] * 9 + ["b"]), names, clusters, OUTCOMES, unit="", coverage=0.8)
+    assert other.reason != SAME
+    assert other.ci_low < other.ci_high
 
 
 def test_a_tie_for_the_extreme_is_said() -> None:
