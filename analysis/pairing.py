@@ -14,7 +14,7 @@ from analysis.load import Cell, load
 from analysis.study import Missing
 from analysis.words import listing
 
-CANDIDATE = "candidate"  # label of what its own folder does not name
+CANDIDATE = "candidate"  # label of what its own folder does not name, or calls as the baseline is called
 
 
 @dataclass(frozen=True)
@@ -51,15 +51,11 @@ def of_one_study(path: Path, inputs: Inputs, *, baseline: str, candidate: str) -
             raise AnalysisError(f"{key}={label}: no cell has it; choose from {', '.join(known)}")
     if candidate == baseline:
         raise AnalysisError(f"candidate={candidate}: is the baseline itself")
-    cells = [
-        _as(c, BASELINE if c.accel == baseline else candidate) for c in loaded.cells if c.accel in (baseline, candidate)
-    ]
-    missing = [
-        replace(m, accel=BASELINE if m.accel == baseline else candidate)
-        for m in loaded.missing
-        if m.accel in (baseline, candidate)
-    ]
-    return Compared(make_frames(cells), candidate, missing, loaded.notes)
+    # "none" is the baseline's label in a frame, so another one stands for it where it is the candidate.
+    labels = {baseline: BASELINE, candidate: candidate if candidate != BASELINE else CANDIDATE}
+    cells = [_as(c, labels[c.accel]) for c in loaded.cells if c.accel in labels]
+    missing = [replace(m, accel=labels[m.accel]) for m in loaded.missing if m.accel in labels]
+    return Compared(make_frames(cells), labels[candidate], missing, loaded.notes)
 
 
 def of_two_folders(baseline: Path, candidate: Path, inputs: Inputs) -> Compared:

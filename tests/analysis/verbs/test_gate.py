@@ -227,6 +227,16 @@ def test_every_model_is_judged_on_every_benchmark_that_is_named(
     assert gate(*words, "benchmarks=one", "models=a") == 0
 
 
+def test_the_original_may_be_the_candidate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = make_sweep(tmp_path, **SMALL, shift=0.5, noise=0.05)
+    assert gate(f"results={sweep}", "candidate=hqq4", "margin=0.2") == 4
+    there = capsys.readouterr().out
+    assert gate(f"results={sweep}", "baseline=hqq4", "candidate=none", "margin=0.2") == 4
+    back = capsys.readouterr().out
+    value = [line.split()[3] for line in there.splitlines()[2:4]]
+    assert [line.split()[3] for line in back.splitlines()[2:4]] == [v.replace("+", "-") for v in value]
+
+
 def test_levels_are_said_as_they_were_set(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sweep = make_sweep(tmp_path, **SMALL, shift=0.0)
     assert gate(f"results={sweep}", "candidate=hqq4", "margin=5", "alpha=0.001") == 0
