@@ -16,6 +16,7 @@ import numpy as np
 from analysis.load import Cell, load, number
 from analysis.paper.table import SOURCE, Block, blocks
 from analysis.verbs.tables import render, write_text
+from analysis.words import plural, visible
 
 AGREE, DIFFER = "agree", "differ"
 EXIT = {True: 0, False: 4}
@@ -47,7 +48,7 @@ class Row:
     """One measured cell beside its printed figure.
 
     verdict : AGREE or DIFFER. printed_shift, shift : from the baseline; NaN for a baseline or without one. direction :
-    "same", "opposite", "none printed" (a change that rounding can make) or "".
+    "same", "opposite", "none found" (a shift of exactly 0), "none printed" (a change that rounding can make) or "".
     """
 
     table: str
@@ -154,7 +155,7 @@ def _shifted(row: Row, base: Row | None) -> Row:
     if abs(printed) <= 2 * row.half + 1e-9:
         direction = "none printed"
     else:
-        direction = "same" if printed * found > 0 else "opposite"
+        direction = "same" if printed * found > 0 else "opposite" if found else "none found"
     return replace(row, printed_shift=printed, shift=found, direction=direction)
 
 
@@ -163,12 +164,13 @@ HEAD = ("table", "benchmark", "decoding", "model", "accel", "printed", "found", 
 
 def compare_and_print(results: Path, path: str, stream: TextIO) -> int:
     """Compare what is in `results`, print the table and the sums, write the csv; the exit code."""
-    cells = load(results).cells
-    found = compare(cells)
+    loaded = load(results)
+    cells, found = loaded.cells, compare(loaded.cells)
+    found.left_out.update(f"{m.state}: {m.reason}" for m in loaded.missing)
     if found.rows:
         print(render(HEAD, [_words(row) for row in found.rows]), file=stream)
     for reason, n in found.left_out.most_common():
-        print(f"not compared: {n} cells, {reason}", file=stream)
+        print(f"not compared: {plural(n, 'cell')}, {visible(reason)}", file=stream)
     print("\n" + _sentence(found, cells), file=stream)
     if path:
         write_text(Path(path), _csv(found.rows), key="csv")
@@ -197,7 +199,7 @@ def _sentence(found: Compared, cells: Sequence[Cell]) -> str:
         )
     base = [r for r in found.rows if r.accel == "none"]
     rest = [r for r in found.rows if r.accel != "none"]
-    moved = [r for r in found.rows if r.direction in ("same", "opposite")]
+    moved = [r for r in found.rows if r.direction in ("same", "opposite", "none found")]
     word = "ALL AGREE" if all(r.verdict == AGREE for r in found.rows) else "SOME DIFFER"
     return (
         f"{word}: {len(found.rows)} cells have one of the {found.n_printed} printed figures beside them; "

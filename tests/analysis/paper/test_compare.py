@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from analysis.__main__ import main
 from analysis.load import Cell
-from analysis.paper.compare import METRICS, PUBLISHED, compare
+from analysis.paper.compare import METRICS, PUBLISHED, compare, compare_and_print
 from analysis.paper.table import blocks
 from tests.analysis.fake import make_sweep
 
@@ -82,9 +83,10 @@ def test_the_direction_of_a_shift() -> None:
         [
             base, cell("llama2", "awq4", "discrim_eval", 0.4), cell("llama2", "wanda24", "discrim_eval", 0.31),
             cell("llama2", "kv8", "discrim_eval", 0.5), cell("mistral", "awq4", "discrim_eval", 0.2),
+            cell("llama2", "wanda50", "discrim_eval", 0.3),
         ]
     ).rows  # fmt: skip
-    assert [row.direction for row in rows] == ["", "same", "opposite", "none printed", ""]
+    assert [row.direction for row in rows] == ["", "same", "opposite", "none printed", "", "none found"]
     assert rows[1].shift == pytest.approx(0.1)
     assert rows[1].printed_shift == pytest.approx(0.27)
 
@@ -159,3 +161,10 @@ def test_embedded_models_are_never_held_to_the_paper(tmp_path: Path, capsys: pyt
     assert "NOTHING COMPARED" in out
     assert "2 models x 5 conditions x 1 benchmarks, where the paper has 3 x 8 x 6" in out
     assert "no figure of one set says anything about the other" in out
+
+
+def test_what_failed_is_listed(tmp_path: Path) -> None:
+    sweep = make_sweep(tmp_path, accels=("hqq4",), failed=[("tiny_llama", "hqq4")])
+    out = io.StringIO()
+    compare_and_print(sweep, "", out)
+    assert "not compared: 1 cell, failed: RuntimeError: logits hold NaN" in out.getvalue()
