@@ -14,7 +14,7 @@ from analysis.effects import holm
 from analysis.errors import AnalysisError
 from analysis.foresight import predictable, transfers
 from analysis.frame import Frame, make_frames
-from analysis.importers.cells import refuse_without_baseline
+from analysis.importers.cells import refuse_unheeded, refuse_without_baseline
 from analysis.importers.inputs import Inputs
 from analysis.levels import check_named
 from analysis.load import Cell, Loaded, load
@@ -37,6 +37,7 @@ def analyse(results: Path | str, settings: Settings | None = None, inputs: Input
     check_settings(settings)
     loaded = load(Path(results), inputs)
     refuse_without_baseline(loaded, Path(results))
+    refuse_unheeded(loaded, inputs, Path(results))
     return analyse_loaded(loaded, settings)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from difflib import get_close_matches
@@ -11,6 +12,7 @@ from analysis.errors import AnalysisError
 from analysis.importers.inputs import Inputs
 from analysis.settings import Settings
 
+LISTS = {"accels"}  # keys whose value is names
 FREE = ("margins.by_benchmark.",)  # keys below which any name may stand
 Schema = TypeVar("Schema")
 
@@ -43,12 +45,24 @@ def parse_words(words: Sequence[str], own: Iterable[str]) -> Request:
             _refuse(key, [*own, *settings, *inputs])
     of_inputs = {k: v for k, v in values.items() if k in inputs}
     rest = {k: v for k, v in values.items() if k not in inputs and k not in own}
-    return Request({k: v for k, v in values.items() if k in own}, _merged(Settings, rest), _merged(Inputs, of_inputs))
+    merged = _merged(Settings, rest)
+    for key in LISTS & rest.keys():
+        setattr(merged, key, names(rest[key]))
+    for key in (k for k in rest if k.startswith(FREE)):  # a benchmark's name may hold a dot, so it is no path
+        margin = number_of(rest, key)
+        assert margin is not None
+        merged.margins.by_benchmark[key.removeprefix(FREE[0])] = margin
+    return Request({k: v for k, v in values.items() if k in own}, merged, _merged(Inputs, of_inputs))
 
 
 def names(text: str) -> list[str]:
-    """The names in "a,b" or "[a,b]"; empty for none."""
-    return [name.strip() for name in text.strip().removeprefix("[").removesuffix("]").split(",") if name.strip()]
+    """The names in "a,b" or "[a,b]"; empty for none. A comma between brackets is part of a name.
+
+    >>> names('[hqq4(axis=1,group_size=32), "b"]')
+    ['hqq4(axis=1,group_size=32)', 'b']
+    """
+    parts = re.split(r",(?![^()]*\))", text.strip().removeprefix("[").removesuffix("]"))
+    return [name for part in parts if (name := part.strip().strip("\"'"))]
 
 
 def number_of(own: Mapping[str, str], key: str) -> float | None:
@@ -86,6 +100,8 @@ def _merged(schema: type[Schema], values: Mapping[str, str]) -> Schema:
 
     merged = OmegaConf.structured(schema)
     for key, value in values.items():
+        if key.startswith(FREE) or key in LISTS:
+            continue
         try:
             merged = OmegaConf.merge(merged, OmegaConf.from_dotlist([f"{key}={value}"]))
         except (OmegaConfBaseException, ValueError) as error:

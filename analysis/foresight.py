@@ -91,7 +91,8 @@ def _bits(cells: Iterable[Cell]) -> list[tuple[str, str, int, int]]:
     for cell in cells:
         steps = cell.content["accel"].get("steps")
         step = steps[0] if isinstance(steps, list) and len(steps) == 1 else None
-        bits = (step.get("config") or {}).get("bits") if isinstance(step, dict) else None
+        config = step.get("config") if isinstance(step, dict) else None
+        bits = config.get("bits") if isinstance(config, dict) else None
         if isinstance(step, dict) and isinstance(bits, int):
             known[cell.accel] = (str(step.get("family")), bits)
     return [

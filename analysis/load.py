@@ -138,7 +138,10 @@ def number(value: Any) -> float:
     """A finite float, or NaN for anything else."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return math.nan
-    return float(value) if math.isfinite(value) else math.nan
+    try:
+        return float(value) if math.isfinite(value) else math.nan
+    except OverflowError:  # an integer of more digits than a float holds
+        return math.nan
 
 
 def refuse_conflicts(cells: Iterable[Cell]) -> None:
@@ -251,6 +254,11 @@ def _read_cell(folder: Path) -> Cell:
     for part in ("active", "coverage", "efficiency", "metrics"):
         if content.get(part) is not None:
             get(part, dict)
+    lists: dict[str, type] = {"accel.facts": list, "accel.steps": list}
+    for part, kind_of in (lists | {"decoding.repeats": int, "coverage.n_records": int}).items():
+        whole, _, name = part.partition(".")
+        if (content.get(whole) or {}).get(name) is not None:
+            get(part, kind_of)
     for part in ("title", "score_unit", "score_kind"):
         get(f"benchmark.meta.{part}", str)
     kind = get("accel.kind", str)
@@ -339,9 +347,7 @@ def _identity(cell: Cell) -> dict[str, Any]:
     return {
         "model.identity": c["model"].get("identity"),
         "accel.steps": c["accel"].get("steps"),
-        "benchmark": {
-            k: c["benchmark"].get(k) for k in ("version", "config", "data_sha256", "limit", "categories", "sample")
-        },
+        "benchmark": {k: c["benchmark"].get(k) for k in BENCHMARK_SETTINGS},
         **{k: c.get(k) for k in ("decoding", "prompt", "dtype")},
     }
 

@@ -63,6 +63,7 @@ def _arm(cell: Cell) -> Arm:
     content = cell.content
     active, efficiency = content.get("active") or {}, content.get("efficiency") or {}
     facts = [f for f in content["accel"].get("facts") or [] if isinstance(f, dict)]
+    facts = [f for f in facts if isinstance(f.get("values") or {}, dict)]
     simulated = [v["simulated"] for f in facts if "simulated" in (v := f.get("values") or {})]
     return Arm(
         cell.model,

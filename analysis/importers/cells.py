@@ -49,6 +49,12 @@ def refuse_without_baseline(loaded: Loaded, path: Path) -> None:
         raise AnalysisError(f"{path}: no row has the baseline; which of {found} is it? Say imports.baseline=NAME")
 
 
+def refuse_unheeded(loaded: Loaded, inputs: Inputs | None, path: Path) -> None:
+    """Raise AnalysisError for a choice of how to read results of other tools, where the results are biaslab's own."""
+    if inputs not in (None, Inputs()) and not loaded.notes:
+        raise AnalysisError(f"{path}: results of biaslab's own; columns.* and imports.* are for those of other tools")
+
+
 def _checked(rows: pd.DataFrame, path: Path, inputs: Inputs, notes: list[str]) -> pd.DataFrame:
     """All columns, typed, in one order; `repeat` counted from 0 where it is text."""
     import pandas as pd

@@ -9,6 +9,7 @@ from typing import Any
 from analysis.report.figures import Figure
 from analysis.report.figures import of_benchmark as figures_of
 from analysis.report.html import Matrix, flat, matrix, number
+from analysis.report.html_table import shown
 from analysis.report.tables import Table, all_tables, of_benchmark
 from analysis.study import Study
 
@@ -60,8 +61,8 @@ def render(study: Study) -> str:
 
 
 def escape(text: str) -> str:
-    """Untrusted text on one line, its Markdown and HTML switched off."""
-    return SPECIAL.sub(r"\\\1", " ".join(text.split()))
+    """Untrusted text on one line, its Markdown and HTML switched off, and what a terminal would obey written out."""
+    return SPECIAL.sub(r"\\\1", shown(" ".join(text.split())))
 
 
 def _matrix(found: Matrix) -> str:

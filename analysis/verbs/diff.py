@@ -27,9 +27,10 @@ A, B    a report's folder, its results.json, or results to analyse first (then t
 rows    changed (default: cells whose verdict differs) or all
 json    file for the whole comparison
 
-moved is the shift in B minus that in A, with an interval as if A and B were independent: where both scored the
-same items it is wider than need be. Exit codes: 0 the same cells with the same verdicts, 2 wrong request,
-3 the same verdicts, but some cells are in one of them only, 4 some verdict differs.
+moved is the shift in B minus that in A, with an interval (at the reports' alpha, at 0.05 where theirs differ) as if
+A and B were independent: where both scored the same items it is wider than need be.
+Exit codes: 0 the same cells with the same verdicts, 2 wrong request, 3 the same verdicts, but some cells are in one
+of them only, 4 some verdict differs.
 """
 HEAD = ("benchmark", "model", "accel", "verdict A", "verdict B", "shift A", "shift B", "moved", "unit")
 Cell = tuple[str, ...]  # benchmark, decoding, pool, model, accel
@@ -73,7 +74,8 @@ def main(args: Sequence[str], stream: TextIO) -> int:
         raise AnalysisError(f"rows={rows}: choose one of {', '.join(ROWS)}")
     a, b = (read(Path(word), request) for word in words[:2])
     cells_a, cells_b = cells(a), cells(b)
-    moved = [compare(key, cells_a[key], cells_b[key]) for key in cells_a if key in cells_b]
+    alpha = _alpha(a, b)
+    moved = [compare(key, cells_a[key], cells_b[key], alpha=alpha) for key in cells_a if key in cells_b]
     verdicts = [(k, v, cells_of(b)[k]) for k, v in cells_of(a).items() if k in cells_of(b)]
     only = [("A", k) for k in cells_a if k not in cells_b] + [("B", k) for k in cells_b if k not in cells_a]
     for line in _settings(a, b):
@@ -98,13 +100,27 @@ def read(where: Path, request: Request) -> dict[str, Any]:
         return to_json(analyse(where, request.settings, request.inputs))
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise AnalysisError(f"{path}: cannot be read as JSON ({str(error).splitlines()[0]})") from error
     version = content.get("schema_version") if isinstance(content, dict) else None
     if version != SCHEMA_VERSION or not isinstance(content.get("benchmarks"), list):
         raise AnalysisError(f"{path}: a results.json of schema_version {SCHEMA_VERSION} is needed, found {version}")
     report: dict[str, Any] = content
+    try:
+        _check(report)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise AnalysisError(f"{path}: is no results.json of a report ({type(error).__name__}: {error})") from error
     return report
+
+
+def _check(report: Mapping[str, Any]) -> None:
+    """All that is compared, once: what is wrong in a file from outside raises here, before anything is printed."""
+    for key, cell in cells(report).items():
+        compare(key, cell, cell)
+    for b in cells_of(report).values():
+        _said(b)
+    _alpha(report, report)
+    _settings(report, report)
 
 
 def cells(report: Mapping[str, Any]) -> dict[Cell, dict[str, Any]]:
@@ -164,7 +180,7 @@ def _print(
         print(render(HEAD, [_row(m) for m in shown]), file=stream)
     changed = [(k, x, y) for k, x, y in verdicts if x["verdict"] != y["verdict"]]
     for key, x, y in changed:
-        texts = [f"{r['verdict']} ({_p(r['omnibus'].get('p'))})" for r in (x, y)]
+        texts = [_said(x), _said(y)]
         print(visible(f"{_name(key)}: {texts[0]} in A, {texts[1]} in B"), file=stream)
     for side, cell in only:
         print(visible(f"only in {side}: {cell[3]} under {cell[4]} on {_name(cell)}"), file=stream)
@@ -192,10 +208,17 @@ def _name(key: Cell) -> str:
     return key[0] if key[1] == "greedy" else f"{key[0]} ({key[1]})"
 
 
-def _p(p: float | None) -> str:
+def _said(b: Mapping[str, Any]) -> str:
     from analysis.words import p_text
 
-    return p_text(math.nan if p is None else p)
+    p = b["omnibus"].get("p")
+    return f"{b['verdict']} ({p_text(math.nan if p is None else p)})"
+
+
+def _alpha(a: Mapping[str, Any], b: Mapping[str, Any]) -> float:
+    """The level of both reports, 0.05 where they differ."""
+    levels = {float(report.get("settings", {}).get("alpha", 0.05)) for report in (a, b)}
+    return levels.pop() if len(levels) == 1 else 0.05
 
 
 def _json(moved: Sequence[Moved], verdicts: Sequence[tuple[Cell, Any, Any]], only: Sequence[tuple[str, Cell]]) -> str:

@@ -10,6 +10,7 @@ from analysis.arguments import parse_words
 from analysis.errors import AnalysisError
 from analysis.exporters import MODULES, export
 from analysis.load import load
+from analysis.settings import Settings
 from analysis.words import plural
 
 OWN = ("results", "to", "out")
@@ -34,6 +35,8 @@ def main(args: Sequence[str], stream: TextIO) -> int:
     for key, words in (("results", "a sweep's folder or a table"), ("to", ", ".join(MODULES)), ("out", "a folder")):
         if not request.own.get(key):
             raise AnalysisError(f"{key}= is needed: {words}")
+    if request.settings != Settings():  # nothing here would heed them
+        raise AnalysisError(f"export takes {', '.join(f'{key}=' for key in OWN)}, columns and imports, and no settings")
     loaded = load(Path(request.own["results"]), request.inputs)
     out = Path(request.own["out"])
     files = export(loaded, request.own["to"], out)

@@ -14,6 +14,8 @@ from typing import Any, TextIO
 
 from analysis.arguments import Request, names, parse_words
 from analysis.errors import AnalysisError
+from analysis.importers.inputs import Inputs
+from analysis.settings import Settings
 from analysis.verbs.tables import render
 from analysis.words import plural, visible
 
@@ -53,6 +55,8 @@ def main(args: Sequence[str], stream: TextIO) -> int:
     request = parse_words(words, OWN)
     if request.own.get("results") and request.own.get("report"):
         raise AnalysisError("results= and report=: give one of them")
+    if not request.own.get("results") and (request.settings, request.inputs) != (Settings(), Inputs()):
+        raise AnalysisError("settings count where results= is analysed; a report's figures are as it was made with")
     where, found = _tables(request)
     if not table:
         print(visible(where), file=stream)
@@ -119,8 +123,11 @@ def _newest() -> Path:
 
 
 def _read(path: Path) -> Shown:
-    with path.open(newline="", encoding="utf-8") as file:
-        lines = [tuple(row) for row in csv.reader(file)]
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            lines = [tuple(row) for row in csv.reader(file)]
+    except (OSError, ValueError, csv.Error) as error:
+        raise AnalysisError(f"{path}: cannot be read as a table ({error}); make the report again") from error
     if not lines or any(len(row) != len(lines[0]) for row in lines):
         raise AnalysisError(f"{path}: not a table with a header and even rows; make the report again")
     return Shown(path.stem, lines[0], list(lines[1:]))

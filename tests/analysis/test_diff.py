@@ -12,7 +12,7 @@ import pytest
 from scipy import stats
 
 from analysis.__main__ import main
-from analysis.verbs.diff import cells, compare
+from analysis.verbs.diff import _alpha, cells, compare
 from tests.analysis.fake import make_sweep
 
 SMALL: dict[str, Any] = {"n_clusters": 12, "items_per_cluster": 4, "accels": ("hqq4", "wanda50"), "noise": 0.05}
@@ -139,3 +139,32 @@ def test_escape_codes_are_made_visible(reports: dict[str, Path], tmp_path: Path,
     out = diff(capsys, tmp_path / "bad.json", reports["plain"], code=3)
     assert "\x1b" not in out
     assert r"only in A: \x1b[2Jgone under" in out
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"schema_version": 1, "benchmarks": [{}]}',
+        '{"schema_version": 1, "benchmarks": [], "settings": 3}',
+        "[" * 100_000,
+        '{"schema_version": 1, "benchmarks": [{"name": "x", "unit": "u", "verdict": "a", "omnibus": {}, "shifts": '
+        '[{"model": "m", "accel": "a", "verdict": "v", "estimate": {"value": "x"}}]}]}',
+    ],
+)
+def test_a_broken_report_is_one_line(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "results.json"
+    file.write_text(text)
+    assert main(["diff", str(file), str(file)]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+
+
+def test_the_interval_has_the_reports_own_level(tmp_path: Path) -> None:
+    estimate = {"value": 1.0, "se": 0.5, "ci_low": 0.0, "ci_high": 2.0, "n_clusters": 10, "df": None}
+    report = {"settings": {"alpha": 0.01}}
+    assert (_alpha(report, report), _alpha(report, {"settings": {}})) == (0.01, 0.05)
+    cell = {"estimate": estimate, "unit": "u", "verdict": "v"}
+    wide, plain = (compare(("b", "greedy", "other", "m", "a"), cell, cell, alpha=a) for a in (0.01, 0.05))
+    df, se = 18, 0.5 * 2**0.5  # Welch's with equal errors of 9 degrees of freedom
+    assert wide.moved_high == pytest.approx(stats.t.ppf(0.995, df) * se)
+    assert plain.moved_high == pytest.approx(stats.t.ppf(0.975, df) * se)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +11,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from analysis.analyse import analyse
 from analysis.errors import AnalysisError
 from analysis.frame import make_frames
 from analysis.load import load, number
+from analysis.settings import Settings
 from tests.analysis.fake import make_sweep
 
 SMALL: dict[str, Any] = {"n_clusters": 6, "items_per_cluster": 2, "accels": ("hqq4",)}
@@ -224,3 +227,22 @@ def test_numbers(value: object, expected: float) -> None:
 @pytest.mark.parametrize("value", [None, "1", True, float("inf"), float("nan"), [1]])
 def test_what_is_no_number_is_nan(value: object) -> None:
     assert number(value) != number(value)
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "words"),
+    [
+        ("decoding", {"mode": "greedy", "repeats": "x"}, "decoding.repeats is 'x', not int"),
+        ("coverage", {"n_records": "q"}, "coverage.n_records is 'q', not int"),
+        ("accel", {"label": "hqq4", "kind": "accelerated", "facts": 3}, "accel.facts is 3, not list"),
+        ("accel", {"label": "hqq4", "kind": "accelerated", "facts": [{"values": [1]}], "steps": [{"config": 3}]}, ""),
+        ("efficiency", {"perplexity": 10**400}, ""),
+    ],
+)
+def test_a_cell_of_odd_types_is_refused_or_read(tmp_path: Path, part: str, value: object, words: str) -> None:
+    sweep = make_sweep(tmp_path, accels=("hqq4",), overrides={("tiny_llama", "hqq4"): {part: value}})
+    if words:
+        with pytest.raises(AnalysisError, match=re.escape(words)):
+            analyse(sweep, Settings(n_resamples=99))
+    else:
+        assert len(analyse(sweep, Settings(n_resamples=99)).benchmarks[0].shifts) == 2

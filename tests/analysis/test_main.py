@@ -143,6 +143,49 @@ def test_a_report_takes_the_place_of_nothing_but_a_report(tmp_path: Path, capsys
     assert [p.name for p in tmp_path.glob(".*")] == []
 
 
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["columns.item=foo"], "results of biaslab's own; columns.* and imports.* are for those of other tools"),
+        (["imports.baseline=hqq4"], "results of biaslab's own"),
+        (["margins.by_benchmark.a.b=1"], "margins.by_benchmark.a.b: no such benchmark here"),
+        (["margins.by_benchmark.planted=x"], "margins.by_benchmark.planted=x: must be a number"),
+        (["accels=[hqq4,nope(a=1,b=2)]"], "accels=nope(a=1,b=2): no cell has it; choose from hqq4"),
+    ],
+)
+def test_what_would_not_be_heeded_is_refused(
+    words: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = make_sweep(tmp_path, **SMALL)
+    assert main([f"results={sweep}", *words]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_names_are_read_however_they_are_written() -> None:
+    for text in (
+        "accels=hqq4(bits=3,axis=1),b",
+        "accels=[hqq4(bits=3,axis=1), b]",
+        'accels=["hqq4(bits=3,axis=1)","b"]',
+    ):
+        assert parse(["results=a", text]).settings.accels == ["hqq4(bits=3,axis=1)", "b"]
+    assert parse(["results=a", "margins.by_benchmark.bbq.v2=0.3"]).settings.margins.by_benchmark == {"bbq.v2": 0.3}
+
+
+@pytest.mark.parametrize(
+    ("verb", "message"),
+    [
+        (["export", "to=lm_eval", "out=x", "results={sweep}"], "and no settings"),
+        (["show", "shifts", "report={sweep}"], "settings count where results= is analysed"),
+    ],
+)
+def test_verbs_refuse_settings_that_they_would_not_heed(
+    verb: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = make_sweep(tmp_path, **SMALL)
+    assert main([*(word.format(sweep=sweep) for word in verb), "alpha=0.01"]) == 2
+    assert message in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("place", [".", "/", ".."])
 def test_a_place_without_a_name_is_refused_in_one_line(
     place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]

@@ -138,3 +138,13 @@ def test_a_broken_table_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture
     (folder / "shifts.csv").write_text("model,value\na\n")
     assert main(["show", "shifts", f"report={tmp_path / 'r'}"]) == 2
     assert "not a table with a header and even rows" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00", b"a,b\n" + b"x" * 200_000 + b",1\n"])
+def test_a_broken_table_is_one_line(content: bytes, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "tables" / "a.csv").write_bytes(content)
+    assert main(["show", "a", f"report={tmp_path}"]) == 2
+    err = capsys.readouterr().err
+    assert "a.csv: cannot be read as a table" in err
+    assert err.count("\n") == 1

@@ -130,6 +130,13 @@ def test_hostile_text_does_nothing_anywhere(hostile: Study, tmp_path: Path) -> N
     json.loads((tmp_path / "report" / "results.json").read_text())
 
 
+def test_markdown_holds_nothing_that_a_terminal_obeys(study: Study) -> None:
+    name = "a\x1b[2J\u202eb\x9b"
+    text = markdown.render(dataclasses.replace(study, answer=name, sweep=name, command=name, cautions=[name]))
+    assert all(c.isprintable() or c == "\n" for c in text)
+    assert "⟨U+001B⟩" in text
+
+
 def test_terminal_escapes_in_names_never_reach_the_terminal(study: Study) -> None:
     bad = dataclasses.replace(study, answer="\x1b[2Jgone\x07")
     for color in (False, True):
