@@ -45,7 +45,7 @@ def predictable(results: Sequence[BenchmarkResult], threshold: float) -> str:
         "predictable": "other models foretell the shifts on",
         "not predictable": "other models do not foretell the shifts on",
         "undecided": "it is open whether other models foretell the shifts on",
-        "nothing to predict": "no shift exceeds its noise on",
+        "nothing to predict": "the shifts together are not shown to exceed their noise on",
     }
     for verdict, text in texts.items():
         found = [r for r in results if r.predictability and r.predictability.verdict == verdict]

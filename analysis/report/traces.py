@@ -60,7 +60,7 @@ def shift_heat(study: Study, b: BenchmarkResult) -> Heat:
         for s in b.shifts
     }  # fmt: skip
     title = f"{b.title}: shift from the baseline"
-    return _grid(study, b, title, cells, "changed, beyond chance (adjusted for all cells) and the margin")
+    return _grid(study, b, title, cells, "changed: beyond chance (adjusted), not shown to be inside the margin")
 
 
 def difference_heat(study: Study, b: BenchmarkResult) -> Heat:
@@ -99,8 +99,9 @@ def forest(study: Study, b: BenchmarkResult) -> Forest:
     dotted = " Dotted: the largest shift of a placebo." if math.isfinite(floor) and floor > 0 else ""
     text = f"Shifts of {plural(len(bars), 'cell')} in {b.unit}: {words}. {extremes(marks)}"
     note = (
-        f"{INTERVALS.format(level=level(study))}. Shaded: the cell's own equivalence margin, inside which a shift "
-        f"counts as unchanged.{dotted} {answered(b)}{left_out(others, 'cells', 'moved least in their margins')}"
+        f"{INTERVALS.format(level=level(study))}. Shaded: the cell's own equivalence margin; a shift counts as "
+        f"unchanged where its {100 * (1 - 2 * alpha_of(study)):g} % interval lies inside.{dotted} {answered(b)}"
+        f"{left_out(others, 'cells', 'moved least in their margins')}"
     )
     return Forest(f"{b.title}: shifts against the margin", b.unit, text, note, bars, floor, "equivalence margin")
 

@@ -128,6 +128,6 @@ def test_a_study_of_own_reactions_is_not_predictable(tmp_path: Path) -> None:
 
 def test_no_shift_and_one_model_have_words(tmp_path: Path) -> None:
     none = analyse(make_sweep(tmp_path / "a", models=("a", "b"), shift=0.0, n_clusters=12, notes={}), FAST)
-    assert none.predictable.startswith("No shift exceeds its noise on Planted")
+    assert none.predictable.startswith("The shifts together are not shown to exceed their noise on Planted")
     one = analyse(make_sweep(tmp_path / "b", models=("a",), n_clusters=12, notes={}), FAST)
     assert "Planted (no accelerator was measured on two models)" in one.predictable

@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pytest
 
+from analysis.analyse import analyse
 from analysis.report import html, markdown, svg, terminal, traces, write_all
 from analysis.report.figures import all_figures
 from analysis.report.svg_parts import nice_ticks
 from analysis.report.tables import Table, all_tables, of_benchmark
+from analysis.settings import Margins, Settings
 from analysis.study import Missing, Study
+from tests.analysis.fake import make_sweep
 from tests.analysis.report.conftest import HOSTILE
 
 
@@ -128,6 +131,18 @@ def test_hostile_text_does_nothing_anywhere(hostile: Study, tmp_path: Path) -> N
     assert "\x1b" not in terminal.render(hostile, color=False)
     write_all(hostile, tmp_path / "report")
     json.loads((tmp_path / "report" / "results.json").read_text())
+
+
+def test_changed_is_said_to_be_what_it_is(tmp_path: Path) -> None:
+    sweep = make_sweep(tmp_path, models=("a",), accels=("hqq4",), n_clusters=30, shift=0.15, noise=0.3, notes={})
+    found = analyse(sweep, Settings(n_resamples=199, margins=Margins(by_benchmark={"planted": 0.2})))
+    (shift,) = found.benchmarks[0].shifts
+    assert shift.verdict == "changed"
+    assert abs(shift.estimate.value) < shift.margin  # beyond chance, but not beyond the margin
+    page = html.render(found)
+    assert "beyond the margin" not in page
+    assert page.count("not shown to be inside the margin") >= 2  # under the matrix, and under the heat map
+    assert "unchanged where its 90 % interval lies inside" in page
 
 
 def test_markdown_holds_nothing_that_a_terminal_obeys(study: Study) -> None:
