@@ -19,6 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
 OLDEST = (3, 11)
+QUIET = "-qq"  # pip's errors alone: its warnings ("Location ... is ignored") come once for every package, on some machines
 
 
 def torch_command(pip: list[str], *, linux: bool, gpu: bool, cpu_index: bool, cuda_free: bool) -> list[str]:
@@ -65,7 +66,7 @@ def main(argv: list[str]) -> None:
     if not python.exists():
         print(f"making {folder.name}", flush=True)
         venv.create(folder, with_pip=True)
-    pip = [str(python), "-m", "pip", "--disable-pip-version-check", "-q"]
+    pip = [str(python), "-m", "pip", "--disable-pip-version-check", QUIET]
     if not _installed(python, requirement("torch")):
         _run(torch_command(pip, **_machine(pip)))
     _run([*pip, "install", "-c", str(ROOT / "constraints.txt"), "-e", f"{ROOT}[{extras}]"])
@@ -105,7 +106,7 @@ def _installed(python: Path, wanted: str) -> bool:
 
 
 def _run(command: list[str]) -> None:
-    print("+ " + " ".join(command[command.index("-q") + 1 :]), flush=True)
+    print("+ " + " ".join(command[command.index(QUIET) + 1 :]), flush=True)
     if subprocess.run(command, check=False).returncode:
         raise SystemExit(f"setup: this failed: {' '.join(command)}")
 

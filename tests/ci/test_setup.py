@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -53,6 +55,20 @@ def test_without_gpu_index_or_cpu_file_it_refuses_rather_than_fetch_cuda(setup: 
 def test_cuda_is_seen_in_pips_own_report(setup: ModuleType, needs: list[str], expected: bool) -> None:
     report = json.dumps({"install": [{"metadata": {"name": "torch", "requires_dist": needs}}]})
     assert setup.needs_cuda(report) is expected
+
+
+def test_pips_errors_show_and_its_warnings_do_not(setup: ModuleType, capfd: pytest.CaptureFixture[str]) -> None:
+    """A place for links that is not there makes pip warn; a package that is nowhere is an error."""
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    nowhere = ["install", "--no-index", "--find-links", "/nowhere", "no-such-package-of-biaslab"]
+    with pytest.raises(SystemExit, match="setup: this failed: .* no-such-package-of-biaslab"):
+        setup._run([*pip, setup.QUIET, *nowhere])
+    said = capfd.readouterr()
+    assert said.out == f"+ {' '.join(nowhere)}\n"
+    assert "ERROR: No matching distribution found for no-such-package-of-biaslab" in said.err
+    assert "WARNING" not in said.err
+    subprocess.run([*pip, "-q", *nowhere], check=False)
+    assert "WARNING: Location '/nowhere' is ignored" in capfd.readouterr().err  # which one -q leaves
 
 
 def test_every_dependency_is_in_the_tested_set(setup: ModuleType) -> None:
