@@ -311,17 +311,20 @@ def _enter_plans(sweep: Sweep, plans: Mapping[int, Any]) -> None:
 
 
 def _enter_refused(sweep: Sweep, config: Config, error: ConfigError) -> None:
+    """Enter each cell of a job that cannot start; decodings, seeds and changed fields are cells of their own."""
+    from biaslab.accel.stack import label
     from biaslab.cell import benchmark_label
-    from biaslab.plan import asked_label
+    from biaslab.plan import asked_label, yaml_default
 
-    accel = "+".join(config.accel)
+    accel = label(config.accel, {name: yaml_default(name, step) for name, step in config.accel.items()})
+    model = asked_label(config.model)
     for benchmark in config.benchmark.values():
         name = benchmark_label(benchmark, config.prompt)
-        model = asked_label(config.model)
-        entry: dict[str, Any] = {"key": "", "path": f"refused/{name}/{model}/{accel}", "model": model, "accel": accel}
         mode = config.decoding.mode if benchmark.generates else "greedy"
+        path = f"refused/{name}/{model}/{accel}/{mode}/{config.seed}"
+        entry: dict[str, Any] = {"key": "", "path": path, "model": model, "accel": accel}
         entry |= {"benchmark": name, "decoding": mode, "seed": config.seed}
-        sweep.cells[entry["path"]] = entry | {"state": "refused", "reused": False, "error": str(error)}
+        sweep.cells[path] = entry | {"state": "refused", "reused": False, "error": str(error)}
 
 
 def _print_dry_run(sweep: Sweep) -> None:

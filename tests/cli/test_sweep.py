@@ -266,6 +266,25 @@ def test_some_refused_jobs_do_not_stop_the_others(tmp_path: Path) -> None:
     assert states == {"tiny_llama": "complete", "llama": "refused"}
 
 
+def test_no_refused_cell_hides_another(tmp_path: Path) -> None:
+    """Decodings, seeds and changed fields are cells of their own where they are refused, as where they run."""
+    planned = {}
+    for accel in ("hqq4", "ao_fp8"):  # the second needs a GPU
+        ended = biaslab(
+            tmp_path, "-m", f"accel=kv8,{accel}", "seed=0,1", "decoding=greedy,sampled5", "device=cpu",
+            "benchmark=[planted,planted_answers]", "dry_run=true",
+        )  # fmt: skip
+        assert ended.code == 0, ended
+        rows = [line for line in ended.out.splitlines() if line.split()[1] == accel]
+        assert all((" refused: " in row) == (accel == "ao_fp8") for row in rows)
+        planned[accel] = sorted(row.split(" refused: ")[0].split(" to run ")[0].split()[2:] for row in rows)
+    assert planned["ao_fp8"] == planned["hqq4"]
+    assert len(planned["hqq4"]) == 6
+    ended = biaslab(tmp_path, "-m", "accel=kv4", "accel.kv4.group_size=0,32,64", "benchmark=planted", "dry_run=true")
+    assert ended.out.count(" refused: accel=kv4 ") == 2
+    assert "4 cells, 2 to run" in ended.out
+
+
 def test_sampled_answers_are_repeats_of_their_own_and_scored_requests_are_not(tmp_path: Path) -> None:
     line = (*SMALL, "accel=none", "decoding.mode=sampled", "decoding.repeats=3", "analysis=skip")
     assert biaslab(tmp_path, *line).code == 0
