@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 CPU_WHEELS = "https://download.pytorch.org/whl/cpu"
 OLDEST = (3, 11)
-QUIET = "-qq"  # pip's errors alone: its warnings ("Location ... is ignored") come once for every package, on some machines
+QUIET = "-qq"  # pip's errors alone: on some machines its warnings ("Location ... is ignored") come for every package
 
 
 def torch_command(pip: list[str], *, linux: bool, gpu: bool, cpu_index: bool, cuda_free: bool) -> list[str]:

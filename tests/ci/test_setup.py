@@ -61,7 +61,7 @@ def test_pips_errors_show_and_its_warnings_do_not(setup: ModuleType, capfd: pyte
     """A place for links that is not there makes pip warn; a package that is nowhere is an error."""
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
     nowhere = ["install", "--no-index", "--find-links", "/nowhere", "no-such-package-of-biaslab"]
-    with pytest.raises(SystemExit, match="setup: this failed: .* no-such-package-of-biaslab"):
+    with pytest.raises(SystemExit, match=r"setup: this failed: .* no-such-package-of-biaslab"):
         setup._run([*pip, setup.QUIET, *nowhere])
     said = capfd.readouterr()
     assert said.out == f"+ {' '.join(nowhere)}\n"
