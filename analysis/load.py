@@ -257,7 +257,7 @@ def _read_cell(folder: Path) -> Cell:
     lists: dict[str, type] = {"accel.facts": list, "accel.steps": list}
     for part, kind_of in (lists | {"decoding.repeats": int, "coverage.n_records": int}).items():
         whole, _, name = part.partition(".")
-        if (content.get(whole) or {}).get(name) is not None:
+        if content.get(whole) is not None and get(whole, dict).get(name) is not None:
             get(part, kind_of)
     for part in ("title", "score_unit", "score_kind"):
         get(f"benchmark.meta.{part}", str)
