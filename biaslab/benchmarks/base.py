@@ -82,7 +82,8 @@ class Metric:
     corrected : the estimate with that noise taken out, in its own unit, with its interval.
     boot_low, boot_high : percentile interval of a cluster bootstrap, for estimates that are not smooth.
     leave_one_out : cluster -> the estimate without that cluster, where the aggregate is no mean of items.
-        The delete-cluster jackknife's pseudo-value is G * value - (G - 1) * leave_one_out[cluster].
+        The delete-cluster jackknife's pseudo-value is h * value - (h - 1) * leave_one_out[cluster], with h = answers /
+        answers of the cluster.
     """
 
     value: float

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from biaslab.benchmarks.base import Metric
 from biaslab.benchmarks.metrics import cluster_mean, counted, from_detail, uncovered
-from biaslab.benchmarks.ranges import Floats, gini, resampled
+from biaslab.benchmarks.ranges import Floats, Sample, gini, resampled
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,7 +84,7 @@ def _gini(there: pd.DataFrame, countries: Sequence[str]) -> Metric:
     def medians(weights: Floats) -> Floats:
         return np.column_stack([table.medians(weights) for table in tables])
 
-    found = resampled(medians, gini, clusters.tolist(), np.array(nulls), unit="")
+    found = resampled(medians, gini, Sample(clusters.tolist(), np.bincount(cluster)), np.array(nulls), unit="")
     return replace(found, n=len(there))
 
 

@@ -33,10 +33,13 @@ def cluster_mean(
 
     values : float, NaN where there is no answer. clusters : label of each value's cluster. outcomes : of the
     same records, to count the answers that are missing by their reason.
-    The standard error is that of a regression on a constant with clustered covariance and the usual small-
-    sample factor (Cameron & Miller 2015, doi:10.3368/jhr.50.2.317, eq. 11-12); t with G - 1 df. One cluster,
-    or clusters of one mean, give no interval; under `coverage` there is no value, and the reason says so.
+    The interval is `analysis.estimates.cluster_mean`'s: CR2 error, t with Satterthwaite's degrees of freedom, G - 1
+    for clusters of one size and fewer otherwise. One cluster, or clusters of one mean, give no interval; under
+    `coverage` there is no value, and the reason says so.
     """
+    from analysis.clusters import Clusters
+    from analysis.estimates import cluster_mean as estimate
+
     valid = values.notna().to_numpy()
     n = int(valid.sum())
     n_clusters = int(clusters[valid].nunique())
@@ -46,11 +49,11 @@ def cluster_mean(
     mean = float(x.mean())
     if n_clusters < 2:
         return counted(Metric(mean, n=n, n_clusters=n_clusters, unit=unit, reason="one cluster: no interval"), outcomes)
-    se = _cluster_se(x - mean, clusters[valid].to_numpy())
-    if se <= ROUNDING * np.abs(x).max():
+    codes = np.unique(clusters[valid].to_numpy(dtype=str), return_inverse=True)[1]
+    found = estimate(x, Clusters(codes), alpha=1 - LEVEL)
+    if found.se <= ROUNDING * np.abs(x).max():
         return counted(Metric(mean, n=n, n_clusters=n_clusters, unit=unit, reason=SAME), outcomes)
-    half = t_quantile(n_clusters - 1) * se
-    return counted(Metric(mean, mean - half, mean + half, n, n_clusters, unit), outcomes)
+    return counted(Metric(mean, found.ci_low, found.ci_high, n, n_clusters, unit), outcomes)
 
 
 def counted(metric: Metric, outcomes: pd.Series | None) -> Metric:
@@ -86,8 +89,9 @@ def answer_rates(records: pd.DataFrame) -> dict[str, Metric]:
 def slope(truth: pd.Series, score: pd.Series, clusters: pd.Series, *, unit: str = "") -> Metric:
     """Least-squares slope of score on truth with a cluster-robust 95 % interval, t with G - 1 df.
 
-    The same covariance as `cluster_mean` with two coefficients; under COVERAGE there is no value, and where every
-    item lies on the line no interval.
+    The covariance is the clustered sandwich with the usual small-sample factor (Cameron & Miller 2015,
+    doi:10.3368/jhr.50.2.317, eq. 11-12), meant for clusters of like size; under COVERAGE there is no value, and
+    where every item lies on the line no interval.
     """
     valid = score.notna().to_numpy()
     x, y = truth.to_numpy(dtype=float)[valid], score.to_numpy(dtype=float)[valid]
@@ -139,7 +143,7 @@ def uncovered(values: pd.Series, coverage: float = COVERAGE) -> str:
     return ""
 
 
-def t_quantile(df: int) -> float:
+def t_quantile(df: float) -> float:
     """Two-sided 95 % quantile of Student's t."""
     from scipy.stats import t
 
@@ -160,10 +164,3 @@ def _correlation(truth: pd.Series, score: pd.Series) -> Metric:
 def _cluster_sums(values: np.ndarray, labels: np.ndarray) -> np.ndarray:
     _, codes = np.unique(labels, return_inverse=True)
     return np.bincount(codes, weights=values)
-
-
-def _cluster_se(residual: np.ndarray, labels: np.ndarray) -> float:
-    sums = _cluster_sums(residual, labels)
-    n, n_clusters = len(residual), len(sums)
-    # statsmodels' and Stata's factor G/(G-1) * (N-1)/(N-K), with K = 1.
-    return math.sqrt(n_clusters / (n_clusters - 1) * float(sums @ sums)) / n

@@ -7,9 +7,10 @@ shrunk by the factor at which pattern plus noise (the deviations of a cluster bo
 value on average; it is the value times that factor. Simulated in tests: nearly unbiased from no difference
 to a large one, where subtracting squares is not.
 
-Intervals are the delete-cluster jackknife's (Efron & Stein 1981, doi:10.1214/aos/1176345462), t with G - 1
-df, with the noise held fixed for `corrected`. A percentile cluster bootstrap stands beside it, because
-neither a maximum nor a median is smooth.
+Intervals are the delete-cluster jackknife's for clusters of unequal size (Efron & Stein 1981,
+doi:10.1214/aos/1176345462; Busing, Meijer & van der Leeden 1999, doi:10.1023/A:1008800423698), with the noise held
+fixed for `corrected`; see `_interval`. A percentile cluster bootstrap stands beside it, because neither a maximum
+nor a median is smooth.
 """
 
 from __future__ import annotations
@@ -37,14 +38,29 @@ Summary = Callable[[Floats], Floats]
 N_NULL = 200
 N_BOOT = 400
 CHUNK = 128
+ALONE = "a group that it turns on rests on one cluster: no interval"
 TIE = "two groups are too close to call which is the extreme one: do not trust the interval"
 
 
-def resampled(by_group: ByGroup, summary: Summary, clusters: Sequence[str], nulls: Floats, *, unit: str) -> Metric:
+@dataclass(frozen=True)
+class Sample:
+    """What clusters a statistic is of. names : unique, in the order of the weights.
+
+    sizes : answers of each cluster. strata : of each cluster, the group that all its answers belong to; None
+        where groups share clusters.
+    """
+
+    names: Sequence[str]
+    sizes: NDArray[np.intp]
+    strata: NDArray[np.intp] | None = None
+
+
+def resampled(by_group: ByGroup, summary: Summary, sample: Sample, nulls: Floats, *, unit: str) -> Metric:
     """`summary` of the groups at equal weights with its jackknife and bootstrap, and its companion values.
 
-    clusters : unique labels, in the order of the weights. nulls : the summary in shuffled data.
+    nulls : the summary in shuffled data.
     """
+    clusters = sample.names
     size = len(clusters)
     groups = by_group(np.ones((1, size)))[0]
     value = float(summary(groups))
@@ -54,7 +70,9 @@ def resampled(by_group: ByGroup, summary: Summary, clusters: Sequence[str], null
     left_out = summary(_in_chunks(by_group, size, lambda rows: 1.0 - np.eye(size)[rows]))
     if np.isfinite(left_out).all() and np.ptp(left_out) <= ROUNDING * abs(value):
         return replace(found, reason=SAME, leave_one_out=_named(clusters, left_out))
-    low, high = _interval(value, left_out)
+    low, high = _interval(value, left_out, sample)
+    if math.isnan(low):
+        found = replace(found, reason=ALONE)
     draws = np.random.default_rng(0).multinomial(size, np.full(size, 1 / size), N_BOOT).astype(float)
     boot_groups = _in_chunks(by_group, N_BOOT, lambda rows: draws[rows])
     boot_groups = boot_groups[np.isfinite(boot_groups).all(1)]
@@ -62,7 +80,7 @@ def resampled(by_group: ByGroup, summary: Summary, clusters: Sequence[str], null
         return replace(found, ci_low=low, ci_high=high, leave_one_out=_named(clusters, left_out))
     boot = summary(boot_groups)
     less = _shrunk(np.append(left_out, value), groups, boot_groups - groups, summary)
-    c_low, c_high = _interval(float(less[-1]), less[:-1])
+    c_low, c_high = _interval(float(less[-1]), less[:-1], sample)
     return replace(
         found,
         ci_low=low,
@@ -128,7 +146,8 @@ def range_of_means(
     rng = np.random.default_rng(0)
     equal = np.ones((1, len(labels)))
     nulls = np.concatenate([spread(_shuffled(totals, rng).means(equal)) for _ in range(N_NULL)])
-    found = resampled(totals.means, spread, labels.tolist(), nulls[np.isfinite(nulls)], unit=unit)
+    sample = Sample(labels.tolist(), totals.counts.sum(1).astype(np.intp), totals.counts.argmax(1))
+    found = resampled(totals.means, spread, sample, nulls[np.isfinite(nulls)], unit=unit)
     return _counted(_with_tie(found, totals), kept, outcomes)
 
 
@@ -148,12 +167,13 @@ def range_of_shares(
     counts = np.zeros((len(labels), len(names)))
     position = {name: i for i, name in enumerate(names)}
     np.add.at(counts, (code, np.array([position[name] for name in chosen[kept]])), 1.0)
-    totals = GroupTotals(counts, np.repeat(counts.sum(1, keepdims=True), len(names), 1))
+    answers = counts.sum(1)
+    totals = GroupTotals(counts, np.repeat(answers[:, None], len(names), 1))
     rng = np.random.default_rng(0)
     equal = np.ones((1, len(labels)))
     shuffled = [replace(totals, sums=rng.permuted(counts, axis=1)) for _ in range(N_NULL)]
     nulls = np.concatenate([spread(one.means(equal)) for one in shuffled])
-    found = resampled(totals.means, spread, labels.tolist(), nulls, unit=unit)
+    found = resampled(totals.means, spread, Sample(labels.tolist(), answers.astype(np.intp)), nulls, unit=unit)
     return _counted(_with_tie(found, totals), kept, outcomes)
 
 
@@ -205,12 +225,37 @@ def _named(clusters: Sequence[str], values: Floats) -> dict[str, float]:
     return dict(zip(clusters, map(float, values), strict=True))
 
 
-def _interval(value: float, left_out: Floats) -> tuple[float, float]:
-    size = len(left_out)
+def _interval(value: float, left_out: Floats, sample: Sample) -> tuple[float, float]:
+    """95 % interval from the values without each cluster; NaN where one of them, or its error, cannot be had.
+
+    In a group of n answers, a cluster with the share p = n_g / n has the pseudo-value v + (v - v_g) (1 - p) / p
+    (delete-m_j jackknife, eq. 2.8 of Busing et al.). As in `analysis.estimates`, the variance is the sum of
+    p^2 / (1 - p) (pseudo-value - their mean)^2, for clusters of one size Busing et al.'s own, and t has the degrees
+    of freedom of Satterthwaite under clusters that each move together, those of groups joined in the same way.
+    Groups that move the value by nothing (neither the largest nor the smallest) take no part.
+    """
+    from analysis.estimates import satterthwaite
+
     if not np.isfinite(left_out).all():
         return math.nan, math.nan
-    deviation = left_out - left_out.mean()
-    half = t_quantile(size - 1) * math.sqrt((size - 1) / size * float(deviation @ deviation))
+    strata = np.zeros(len(left_out)) if sample.strata is None else sample.strata
+    variance = total = squares = 0.0
+    for stratum in np.unique(strata):
+        mine = strata == stratum
+        moved = value - left_out[mine]
+        if np.abs(moved).max() <= ROUNDING * abs(value):
+            continue
+        if mine.sum() < 2:
+            return math.nan, math.nan
+        p = sample.sizes[mine] / sample.sizes[mine].sum()
+        pseudo = moved * (1 - p) / p
+        variance += float((p**2 / (1 - p) * (pseudo - p @ pseudo) ** 2).sum())
+        expected = float((p**2).sum())
+        total += expected
+        squares += expected**2 / satterthwaite(sample.sizes[mine])
+    if not squares:
+        return math.nan, math.nan
+    half = t_quantile(total**2 / squares) * math.sqrt(variance)
     return value - half, value + half
 
 

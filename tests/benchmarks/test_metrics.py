@@ -12,6 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
+from analysis.clusters import partition
+from analysis.estimates import cluster_mean as estimate
 from biaslab.benchmarks import metrics
 
 
@@ -38,17 +40,42 @@ def reference(frame: pd.DataFrame, regressors: np.ndarray) -> tuple[float, float
 
 @pytest.mark.parametrize("missing", [0.0, 0.1])
 @pytest.mark.parametrize("seed", range(3))
-def test_cluster_mean_agrees_with_statsmodels(seed: int, missing: float) -> None:
-    frame = clustered(seed, missing=missing)
-    found = metrics.cluster_mean(frame["score"], frame["cluster"], unit="log-odds")
+def test_cluster_mean_of_clusters_of_one_size_agrees_with_statsmodels(seed: int, missing: float) -> None:
+    frame = clustered(seed)
+    frame = frame.groupby("cluster").head(4).groupby("cluster").filter(lambda part: len(part) == 4)
+    absent = (
+        frame.groupby("cluster").sample(n=1, random_state=seed).index
+    )  # of each cluster one, so that sizes stay alike
+    frame.loc[absent if missing else [], "score"] = np.nan
+    found = metrics.cluster_mean(frame["score"], frame["cluster"], unit="log-odds", coverage=0.7)
     expected = reference(frame, np.ones((len(frame), 1)))
     assert (found.value, found.ci_low, found.ci_high) == pytest.approx(expected, rel=1e-10)
     assert (found.n, found.n_clusters, found.unit, found.reason) == (
         frame["score"].notna().sum(),
-        frame["cluster"][frame["score"].notna()].nunique(),
+        frame["cluster"].nunique(),
         "log-odds",
         "",
     )
+
+
+def test_cluster_mean_of_unequal_clusters_is_the_one_of_the_analysis() -> None:
+    # Which is held to clubSandwich's coef_test(vcov = "CR2", test = "Satterthwaite") in tests/analysis.
+    frame = clustered(1, missing=0.1)
+    there = frame[frame["score"].notna()]
+    expected = estimate(there["score"].to_numpy(), partition(there["cluster"].tolist()))
+    found = metrics.cluster_mean(frame["score"], frame["cluster"])
+    assert (found.value, found.ci_low, found.ci_high) == (expected.value, expected.ci_low, expected.ci_high)
+    assert expected.df < expected.n_clusters - 1
+
+
+def test_one_cluster_that_holds_most_items_makes_no_narrow_interval() -> None:
+    # 400 studies of one cluster of 100 and 19 of 3, true mean 0: with G - 1 degrees of freedom 52 % were covered.
+    sizes, covered = np.array([100] + [3] * 19), 0
+    for seed in range(400):
+        values = np.repeat(np.random.default_rng(seed).normal(size=20), sizes)
+        found = metrics.cluster_mean(pd.Series(values), pd.Series(np.repeat(np.arange(20), sizes)))
+        covered += found.ci_low <= 0 <= found.ci_high
+    assert covered / 400 >= 0.95 - 3 * math.sqrt(0.95 * 0.05 / 400)
 
 
 @pytest.mark.parametrize("seed", range(3))

@@ -10,8 +10,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from biaslab.benchmarks.metrics import SAME
-from biaslab.benchmarks.ranges import TIE, gini, range_of_means, range_of_shares, resampled
+from biaslab.benchmarks import ranges
+from biaslab.benchmarks.metrics import SAME, cluster_mean
+from biaslab.benchmarks.ranges import ALONE, TIE, Sample, gini, range_of_means, range_of_shares, resampled
 
 OUTCOMES = pd.Series(dtype=str)
 
@@ -29,9 +30,8 @@ def test_gini_by_hand() -> None:
 
 def test_jackknife_of_a_mean_is_its_classical_error() -> None:
     x = np.random.default_rng(1).normal(2, 1, 30)
-    found = resampled(
-        lambda w: ((w @ x) / w.sum(1))[:, None], lambda m: m[..., 0], [f"c{i}" for i in range(30)], np.zeros(0), unit=""
-    )
+    sample = Sample([f"c{i}" for i in range(30)], np.ones(30, dtype=int))
+    found = resampled(lambda w: ((w @ x) / w.sum(1))[:, None], lambda m: m[..., 0], sample, np.zeros(0), unit="")
     expected = stats.ttest_1samp(x, 0).confidence_interval(0.95)
     assert (found.ci_low, found.ci_high) == pytest.approx((expected.low, expected.high), rel=1e-9)
     assert found.leave_one_out["c3"] == pytest.approx(np.delete(x, 3).mean())
@@ -40,6 +40,88 @@ def test_jackknife_of_a_mean_is_its_classical_error() -> None:
     assert found.boot_low < found.value < found.boot_high
     # 400 bootstrap draws: the percentile interval is near the normal one.
     assert found.boot_high - found.boot_low == pytest.approx(2 * 1.96 * x.std() / math.sqrt(30), rel=0.2)
+
+
+def test_jackknife_of_a_mean_over_unequal_clusters_is_the_clustered_error_of_the_mean() -> None:
+    rng = np.random.default_rng(2)
+    sizes = rng.integers(1, 30, 12)
+    means = rng.normal(1, 1, 12)
+    found = resampled(
+        lambda w: ((w @ (sizes * means)) / (w @ sizes))[:, None], lambda m: m[..., 0],
+        Sample([f"c{i}" for i in range(12)], sizes), np.zeros(0), unit="",
+    )  # fmt: skip
+    values = pd.Series(np.repeat(means, sizes))
+    expected = cluster_mean(values, pd.Series(np.repeat(np.arange(12), sizes)))
+    assert (found.ci_low, found.ci_high) == pytest.approx((expected.ci_low, expected.ci_high), rel=1e-9)
+
+
+def test_a_difference_of_two_groups_means_is_the_t_interval_of_two_samples() -> None:
+    # Groups of one size: Student's and Welch's standard error are the same, and the degrees of freedom Student's.
+    rng = np.random.default_rng(4)
+    a, b = rng.normal(0, 1, 9), rng.normal(4, 1, 9)
+    found = range_of_means(
+        pd.Series([*a, *b]), pd.Series(["a"] * 9 + ["b"] * 9), pd.Series(map(str, range(18))), OUTCOMES,
+        unit="", coverage=0.8,
+    )  # fmt: skip
+    expected = stats.ttest_ind(b, a).confidence_interval(0.95)
+    assert (found.ci_low, found.ci_high) == pytest.approx((expected.low, expected.high), rel=1e-9)
+
+
+def test_an_extreme_group_of_one_cluster_gives_no_interval_and_says_so() -> None:
+    frame = table(0, 4.0, 0.5)
+    alone = frame[(frame["group"] != "c") | (frame["cluster"] == 2)]
+    found = range_of_means(
+        alone["value"], alone["group"], alone["cluster"].astype(str), OUTCOMES, unit="", coverage=0.8
+    )
+    assert found.value == pytest.approx(np.ptp(alone.groupby("group")["value"].mean()))
+    assert (math.isnan(found.ci_low), found.reason) == (True, ALONE)
+
+
+SIZES = {
+    "60 clusters of 5": [5] * 60,
+    "60 of 2 to 40": np.random.default_rng(0).integers(2, 41, 60).tolist(),
+    "21 of 2 to 40": np.random.default_rng(1).integers(2, 41, 21).tolist(),
+    "one of 100 and 20 of 3": [100] + [3] * 20,
+}
+
+
+def covered(sizes: list[int], group: list[int], n: int) -> float:
+    """Share of `n` studies of three groups with means 0, 4, 8 and an ICC of .3 whose interval covers the range, 8."""
+    hits, cluster = 0, np.repeat(np.arange(len(sizes)), sizes)
+    names, labels = pd.Series(np.array(["a", "b", "c"])[np.array(group)[cluster]]), pd.Series(cluster.astype(str))
+    for seed in range(n):
+        rng = np.random.default_rng(seed)
+        own = 4.0 * np.array(group) + math.sqrt(0.3) * rng.normal(size=len(sizes))
+        value = pd.Series(own[cluster] + math.sqrt(0.7) * rng.normal(size=len(cluster)))
+        found = range_of_means(value, names, labels, OUTCOMES, unit="", coverage=0.8)
+        hits += found.ci_low <= 8 <= found.ci_high
+    return hits / n
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sizes", SIZES.values(), ids=SIZES)
+def test_intervals_cover_a_range_as_often_as_they_say(
+    sizes: list[int], request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ranges, "N_NULL", 2)
+    monkeypatch.setattr(ranges, "N_BOOT", 10)
+    found = covered(sizes, [i % 3 for i in range(len(sizes))], 1000)
+    error = 3 * math.sqrt(0.95 * 0.05 / 1000)
+    assert found >= 0.95 - error
+    if "100" not in request.node.callspec.id:  # there the interval is wide, which is the honest answer
+        assert found <= 0.95 + 1.5 * error
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("few", [3, 4])
+def test_intervals_of_extreme_groups_of_few_clusters_are_not_too_narrow(
+    few: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # With G - 1 degrees of freedom 90 and 93 % were covered.
+    monkeypatch.setattr(ranges, "N_NULL", 2)
+    monkeypatch.setattr(ranges, "N_BOOT", 10)
+    group = [0] * few + [1] * 20 + [2] * (20 if few == 3 else 4)
+    assert covered([5] * len(group), group, 1000) >= 0.95 - 3 * math.sqrt(0.95 * 0.05 / 1000)
 
 
 def table(seed: int, effect: float, noise: float, n: int = 60) -> pd.DataFrame:
