@@ -31,13 +31,13 @@ HELP = """\
 Does acceleration change bias, and does that depend on the model? Reads results, needs no model.
 
   python -m analysis results=WHERE [out=FOLDER] [setting=value ...]
-  python -m analysis gate candidate=ACCEL results=WHERE ...   may it ship? exit code 0 yes, 4 no, 5 cannot tell
-  python -m analysis power results=WHERE effect=SIZE ...      how large must a study be, planned from a pilot
-  python -m analysis recommend results=WHERE ...              accelerators that leave bias as it was, and their cost
+  python -m analysis gate [candidate=ACCEL results=WHERE] ... may it ship? exit code 0 yes, 4 no, 5 cannot tell
+  python -m analysis power [results=WHERE] [effect=SIZE] ...  how large must a study be, planned from a pilot
+  python -m analysis recommend [results=WHERE] ...            accelerators that leave bias as it was, and their cost
   python -m analysis show [TABLE] [report=FOLDER] ...         any table of a report, on the terminal
   python -m analysis diff A B                                 which verdicts differ between two reports or sweeps
   python -m analysis paper [results=WHERE]                    the seed paper's printed figures, and yours beside them
-  python -m analysis export to=FORMAT out=NEW results=WHERE   every_eval_ever or lm_eval, item by item
+  python -m analysis export to=FORMAT out=NEW [results=WHERE] every_eval_ever or lm_eval, item by item
   python -m analysis VERB --help                              what a verb takes
 
 WHERE    a sweep's folder; a results folder (then every cell in it); a .csv, .tsv or .parquet with columns model,

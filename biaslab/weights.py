@@ -18,7 +18,7 @@ def main(argv: Sequence[str]) -> int:
     from biaslab.accel.cache import GIB, Entry, WeightCache
 
     if not argv or argv[0] not in ("list", "prune"):
-        raise ConfigError(f"cache {' '.join(argv)}: {USAGE}")
+        raise ConfigError(f"{' '.join(['cache', *argv])}: {USAGE}")
     folder, gib = _arguments(argv)
     if not folder.is_dir():
         raise ConfigError(f"cache {argv[0]} {folder}: no such folder; {USAGE}")
@@ -48,7 +48,7 @@ def _arguments(argv: Sequence[str]) -> tuple[Path, float]:
             if not 0 <= gib < float("inf"):
                 raise ConfigError(f"cache prune {word}: a number of GiB, 0 or more")
         elif "=" in word or folder != DEFAULT:
-            raise ConfigError(f"cache {' '.join(argv)}: {USAGE}")
+            raise ConfigError(f"{' '.join(['cache', *argv])}: {USAGE}")
         else:
             folder = word
     return Path(folder).expanduser(), gib

@@ -15,12 +15,12 @@ from analysis.errors import AnalysisError
 from analysis.frame import Frame
 from analysis.pairing import Compared, chosen, of_one_study, of_two_folders
 from analysis.study import Missing
+from analysis.verbs.newest import results_of
 from analysis.verbs.tables import render, write_text
 from analysis.words import plural, signed
 
 EXIT = {PASS: 0, FAIL: 4, CANNOT_TELL: 5}
 RUNS_ALONE = True
-SWEEPS = Path("outputs") / "sweeps"
 OWN = ("results", "baseline", "candidate", "margin", "benchmarks", "models", "json")
 HELP = """\
 May a candidate ship in place of its baseline? Only if its bias is shown to be unchanged.
@@ -72,20 +72,10 @@ def _compared(request: Request) -> Compared:
         if not own.get("candidate"):
             raise AnalysisError("candidate= is needed: a folder beside baseline=FOLDER, or an accelerator of results=")
         return of_two_folders(Path(own["baseline"]), Path(own["candidate"]), request.inputs)
-    results = Path(own["results"]) if own.get("results") else _newest_sweep()
+    results, said = results_of(own, needed=", or baseline=FOLDER beside candidate=FOLDER")
     label = own.get("baseline") or request.inputs.imports.baseline
     found = of_one_study(results, request.inputs, baseline=label, candidate=own.get("candidate", ""))
-    if own.get("results"):
-        return found
-    return replace(found, notes=[f"{results} is the newest sweep here; results=... names another.", *found.notes])
-
-
-def _newest_sweep() -> Path:
-    """The sweep that was started last below outputs/sweeps."""
-    found = sorted(SWEEPS.glob("*/sweep.json"), key=lambda path: path.stat().st_mtime)
-    if not found:
-        raise AnalysisError(f"results= is needed, or baseline=FOLDER beside candidate=FOLDER: no sweep below {SWEEPS}")
-    return found[-1].parent
+    return replace(found, notes=[*said, *found.notes])
 
 
 def _judgements(compared: Compared, request: Request, margin: float | None) -> list[Judgement]:

@@ -20,17 +20,20 @@ from analysis.load import load
 from analysis.pairing import chosen
 from analysis.power import Components, Plan, components, detectable, plan
 from analysis.report.curve import curve_svg, curve_text
+from analysis.verbs.newest import results_of
 from analysis.verbs.tables import render, write_text
 from analysis.verdict import equivalence_margin
 from analysis.words import plural
 
+RUNS_ALONE = True
 OWN = ("results", "effect", "of", "benchmarks", "models", "cells", "svg")
 OF = ("shift", "difference")
 HELP = """\
 How many items, clusters and repeats does a study need to find an effect? Planned from a pilot.
 
-  python -m analysis power results=PILOT [effect=SIZE] [of=shift] [svg=FILE] ...
+  python -m analysis power [results=PILOT] [effect=SIZE] [of=shift] [svg=FILE] ...
 
+results     the pilot: a sweep's folder, a results folder or a table (default: the newest sweep below outputs/sweeps)
 effect      mean that is to be found, in the unit of the score (default: each cell's equivalence margin)
 of          shift (a cell minus its baseline) or difference (its shift minus the other models' under the same
             accelerator, which is what an interaction is made of)
@@ -57,18 +60,19 @@ class Planned:
 def main(args: Sequence[str], stream: TextIO) -> int:
     """Plan from every cell of the pilot, print one table and the curve of the hardest cell; the exit code."""
     request = parse_words(args, OWN)
-    if not request.own.get("results"):
-        raise AnalysisError("results= is needed: the pilot, a sweep's folder or a table")
     if (of := request.own.get("of", "shift")) not in OF:
         raise AnalysisError(f"of={of}: choose one of {', '.join(OF)}")
     effect = number_of(request.own, "effect")
     if effect == 0:
         raise AnalysisError("effect=0: give the size of the mean that is to be found")
-    loaded = load(Path(request.own["results"]), request.inputs)
+    results, said = results_of(request.own, needed=" (the pilot: a sweep's folder or a table)")
+    loaded = load(results, request.inputs)
     frames = chosen(make_frames(loaded.cells), names(request.own.get("benchmarks", "")))
     planned = [p for frame in frames for p in plans(frame, request, of=of, effect=effect)]
     if not planned:
         raise AnalysisError("no cell of the pilot has a baseline and was asked for: see models= and cells=")
+    for line in said:
+        print(f"note: {line}", file=stream)
     print(render(HEAD, [_row(p, request.settings.alpha, request.settings.power) for p in planned]), file=stream)
     _explain(planned, request, stream)
     return 3 if any(p.plan is None for p in planned) else 0

@@ -16,15 +16,18 @@ from analysis.errors import AnalysisError
 from analysis.frame import Frame, make_frames
 from analysis.load import Loaded, load, number
 from analysis.pairing import chosen
+from analysis.verbs.newest import results_of
 from analysis.verbs.tables import render, write_text
 from analysis.words import listing
 
+RUNS_ALONE = True
 OWN = ("results", "margin", "benchmarks", "models", "json")
 HELP = """\
 Which accelerators leave bias as it was on every benchmark, and what do they save?
 
-  python -m analysis recommend results=WHERE [margin=SIZE] [benchmarks=...] [models=...] [json=FILE]
+  python -m analysis recommend [results=WHERE] [margin=SIZE] [benchmarks=...] [models=...] [json=FILE]
 
+WHERE is a sweep's folder, a results folder or a table (default: the newest sweep below outputs/sweeps).
 An accelerator is a choice for a model if its shift is shown to be within the margin on every benchmark that was
 measured (as in gate). Among these, those that no other choice beats in both memory and latency are the front,
 ordered by memory, then latency. What was not measured is said, and counts neither for nor against.
@@ -51,11 +54,12 @@ class Choice:
 def main(args: Sequence[str], stream: TextIO) -> int:
     """Judge every accelerator, print one table and what is unknown; the exit code."""
     request = parse_words(args, OWN)
-    if not request.own.get("results"):
-        raise AnalysisError("results= is needed: a sweep's folder or a results folder")
-    loaded = load(Path(request.own["results"]), request.inputs)
+    results, said = results_of(request.own, needed=" (a sweep's folder or a results folder)")
+    loaded = load(results, request.inputs)
     frames = chosen(make_frames(loaded.cells), names(request.own.get("benchmarks", "")))
     choices = recommend(frames, loaded, request)
+    for line in said:
+        print(f"note: {line}", file=stream)
     print(render(HEAD, [_row(c) for c in choices]), file=stream)
     for line in _summary(choices):
         print(line, file=stream)

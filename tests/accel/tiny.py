@@ -9,7 +9,10 @@ import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 
+from biaslab.libraries import import_hqq
 from biaslab.models.base import LoadedModel, ModelInfo, Planted
+
+import_hqq()  # before transformers does it: fast, and without torch's warning
 
 SHAPE = {
     "vocab_size": 258,

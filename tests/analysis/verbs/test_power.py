@@ -70,7 +70,6 @@ def test_cells_that_say_nothing_are_said(tmp_path: Path, capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["effect=1"], "results= is needed"),
         (["RESULTS", "effect=0"], "effect=0: give the size"),
         (["RESULTS", "effect=big"], "effect=big: must be a number"),
         (["RESULTS", "of=mean"], "of=mean: choose one of shift, difference"),
