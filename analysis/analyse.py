@@ -132,12 +132,18 @@ def answer(results: Sequence[BenchmarkResult], notes: Mapping[str, str]) -> str:
     if not shifts:
         return "It cannot be told: no accelerated cell has answers to compare with a baseline's."
     changed = [s for s in shifts if s.verdict == "changed"]
-    same = [s for s in shifts if s.verdict in ("unchanged", "exactly unchanged", "inert")]
-    n_open = len(shifts) - len(changed) - len(same)
+    same = [s for s in shifts if s.verdict in ("unchanged", "exactly unchanged")]
+    n_inert = sum(s.verdict == "inert" for s in shifts)
+    n_open = len(shifts) - len(changed) - len(same) - n_inert
     counts = [f"{len(changed)} changed{_largest(results, notes)}"]
-    counts += [f"{len(same)} did not"] if same or not n_open else []
+    counts += [f"{len(same)} did not"] if same or not n_open + n_inert else []
     counts += [f"{n_open} {'is' if n_open == 1 else 'are'} undecided"] if n_open else []
-    return f"Of {plural(len(shifts), 'accelerated cell')} {', '.join(counts)}; {_interactions(results)}."
+    counts += (
+        [f"{n_inert} {'is' if n_inert == 1 else 'are'} inert (no logit moved, so nothing is shown)"] if n_inert else []
+    )
+    one = len({s.model for s in shifts}) == 1
+    depends = "with one model nothing is said of whether it depends on the model" if one else _interactions(results)
+    return f"Of {plural(len(shifts), 'accelerated cell')} {', '.join(counts)}; {depends}."
 
 
 def _largest(results: Sequence[BenchmarkResult], notes: Mapping[str, str]) -> str:

@@ -15,13 +15,14 @@ import numpy as np
 
 from analysis.contrasts import BASELINE, ArmKey
 from analysis.equivalence import equivalence_of
-from analysis.estimates import cluster_mean, interval
+from analysis.estimates import cluster_mean, student_quantile
 from analysis.frame import Frame
+from analysis.power import chance_in_or_out, clusters_until
 from analysis.settings import Settings
 from analysis.study import Estimate
 from analysis.unanswered import scale_ends
 from analysis.validity import marked_arms
-from analysis.verdict import equivalence_margin, within
+from analysis.verdict import equivalence_margin, settled, within
 from analysis.words import plural
 
 PASS, FAIL, CANNOT_TELL = "PASS", "FAIL", "CANNOT TELL"
@@ -125,8 +126,8 @@ def _verdict(
         return PASS, f"all {estimate.n_items} scores are the same" if estimate.exact_zero else "within the margin"
     if not math.isfinite(estimate.se):
         return CANNOT_TELL, estimate.reason
-    needed = clusters_to_decide(estimate, margin, settings.alpha)
-    more = f"; about {plural(needed, 'cluster')} would settle it" if needed else ""
+    needed = clusters_to_decide(estimate, margin, settings.alpha, settings.power)
+    more = f"; {settled(estimate, needed, settings.power)}" if needed else ""
     return CANNOT_TELL, f"the interval reaches beyond the margin{more}"
 
 
@@ -144,18 +145,18 @@ def _decided_by_the_missing(frame: Frame, arm: ArmKey, margin: float, settings: 
     return 0
 
 
-def clusters_to_decide(estimate: Estimate, margin: float, alpha: float) -> int | None:
-    """Clusters of the present size at which this very estimate would be shown within the margin, or beyond it.
+def clusters_to_decide(estimate: Estimate, margin: float, alpha: float, power: float) -> int | None:
+    """Clusters of the present size at which a shift like this is shown within the margin, or beyond it, with
+    chance `power`.
 
-    The error shrinks with the square root of the clusters; the correction for several cells is left out. None
-    where the estimate lies on the margin, or it would take a million times as many.
+    The correction for several cells is left out. None where the estimate lies on the margin, or beyond a million.
     """
-    low, high = interval(estimate, alpha=2 * alpha)
-    room = abs(abs(estimate.value) - margin)
-    ratio = (high - low) / 2 / room if room > 0 else math.inf
-    if not ratio <= 1e3:
-        return None
-    return max(math.ceil(estimate.n_clusters * ratio**2), estimate.n_clusters + 1)
+
+    def chance(se: float, df: float) -> float:
+        half = student_quantile(1 - alpha, df) * se
+        return chance_in_or_out(estimate.value, se, inside=margin - half, outside=margin + half)
+
+    return clusters_until(estimate, chance, power)
 
 
 def _beyond(estimate: Estimate, margin: float) -> float:

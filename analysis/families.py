@@ -43,10 +43,17 @@ def shifts(
         estimates = _family(frame, values, settings, adjust=part in ("tested", "beside"))
         for arm, estimate in zip(arms, estimates, strict=True):
             shift = _shift(frame, arm, estimate, part, margins[arm[0]], floor, settings)
-            if reason := marked.get(arm):
-                shift = replace(shift, valid=False, sentence=f"{shift.sentence} Marked: {reason}.")
-            out[arm] = shift
+            out[arm] = _not_valid(shift, reason) if (reason := marked.get(arm)) else shift
     return [out[arm] for arm in frame.arms if arm in out]
+
+
+def _not_valid(shift: Shift, reason: str) -> Shift:
+    """A marked cell: what few answers or degraded text leave alone is not shown to be unchanged."""
+    shift = replace(shift, valid=False)
+    if shift.verdict not in ("unchanged", "exactly unchanged"):
+        return replace(shift, sentence=f"{shift.sentence} Marked: {reason}.")
+    seen = f"{shift.sentence[0].lower()}{shift.sentence[1:]}"
+    return replace(shift, verdict="inconclusive", sentence=f"Inconclusive: {reason}; what is there is {seen}")
 
 
 def absent_shifts(absent: Sequence[Missing], levels: Levels) -> list[Shift]:
@@ -134,6 +141,7 @@ def _shift(
         unit=str(frame.meta["score_unit"]),
         direction=frame.meta.get("direction"),
         alpha=settings.alpha,
+        power=settings.power,
     )
     flips = count_flips(frame, arm, floor=floor.get("item", math.nan))
     return Shift(

@@ -54,6 +54,8 @@ def predictable(results: Sequence[BenchmarkResult], threshold: float) -> str:
     if not parts:
         return "Predictability was not analysed."
     text = "; ".join(parts)
+    if not any(r.predictability and math.isfinite(r.predictability.share) for r in results):
+        return f"{text[0].upper()}{text[1:]}."
     what = f"share of the shifts' mean square that is one model's own, threshold {100 * threshold:g}%"
     return f"{text[0].upper()}{text[1:]} ({what})."
 
@@ -61,6 +63,8 @@ def predictable(results: Sequence[BenchmarkResult], threshold: float) -> str:
 def _figure(r: BenchmarkResult) -> str:
     p = r.predictability
     assert p is not None
+    if p.share_low >= 1:  # of models that shift apart, the others' mean is a worse guess than no change
+        return f"{r.title} (all of it)"
     if math.isfinite(p.share):
         return f"{r.title} ({_percent(p.share)}, interval {_percent(p.share_low)} to {_percent(p.share_high)})"
     return f"{r.title} ({p.reason})" if p.verdict == "undecided" else r.title

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from importlib.metadata import version
+from typing import Any
 
 from analysis.frame import Frame
 from analysis.settings import Settings
@@ -123,15 +125,20 @@ def _classic(results: Sequence[BenchmarkResult]) -> str:
 
 
 def _equivalence(results: Sequence[BenchmarkResult], settings: Settings) -> str:
-    own = settings.margins.by_benchmark
-    margins = [f"{own[r.name]:g} {r.unit} for {r.title}" for r in results if r.name in own]
-    kinds = {r.score_kind for r in results if r.name not in own}
-    if kinds & {"log-odds", "log-prob"}:
-        sd = settings.margins.log_odds_sd
-        margins.append(f"{sd:g} of the baseline's item standard deviation for log-odds and log-probabilities")
-    if "rate" in kinds:
-        margins.append(f"{100 * settings.margins.rate:g} points for rates")
     return (
         f"A cell is unchanged only if its {100 * (1 - 2 * settings.alpha):g}% interval lies inside the margin "
-        f"({listing(margins)}): two one-sided tests."
+        f"({margins_text(results, asdict(settings.margins))}): two one-sided tests."
     )
+
+
+def margins_text(results: Sequence[BenchmarkResult], margins: Mapping[str, Any]) -> str:
+    """The margins of these benchmarks in words. margins : fields of settings.Margins."""
+    own = margins["by_benchmark"]
+    parts = [f"{own[r.name]:g} {r.unit} for {r.title}" for r in results if r.name in own]
+    kinds = {r.score_kind for r in results if r.name not in own}
+    if kinds & {"log-odds", "log-prob"}:
+        sd = margins["log_odds_sd"]
+        parts.append(f"{sd:g} of the baseline's item standard deviation for log-odds and log-probabilities")
+    if "rate" in kinds:
+        parts.append(f"{100 * margins['rate']:g} points for rates")
+    return listing(parts)

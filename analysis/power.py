@@ -15,6 +15,7 @@ from functools import lru_cache
 import numpy as np
 
 from analysis.clusters import Clusters, Floats
+from analysis.study import Estimate
 
 NODES, WEIGHTS = np.polynomial.legendre.leggauss(96)
 MOST_CLUSTERS = 1_000_000  # beyond it a plan says that no study of this kind is large enough
@@ -190,6 +191,37 @@ def plan(
     r = None if math.isnan(pilot.repeat) else _least(lambda n: reached(pilot.n_clusters, size, n))
     points = [_point(pilot, n, target, alpha, power) for n in clusters or _range(g or pilot.n_clusters)]
     return Plan(target, alpha, power, pilot, g, m, r, points)
+
+
+def clusters_until(estimate: Estimate, chance: Callable[[float, float], float], power: float) -> int | None:
+    """Clusters of the present size, more than there are, at which `chance` reaches `power`; None beyond MOST_CLUSTERS.
+
+    chance : of what is hoped for, given a standard error and its degrees of freedom, the estimate taken as the
+    truth. The error shrinks with the square root of the clusters.
+    """
+    n = estimate.n_clusters
+
+    def reached(more: int) -> bool:
+        grown = (n + more) / n
+        return chance(estimate.se / math.sqrt(grown), estimate.dof * grown) >= power
+
+    more = _least(reached) if estimate.se > 0 else None  # NaN is not
+    return None if more is None else n + more
+
+
+def chance_in_or_out(value: float, se: float, *, inside: float, outside: float) -> float:
+    """Chance that a normal estimate about `value` lies within +-inside or beyond +-outside.
+
+    >>> round(chance_in_or_out(0.0, 1.0, inside=0.0, outside=1.96), 3)
+    0.05
+    """
+    from scipy.special import ndtr
+
+    if inside >= outside:
+        return 1.0
+    beyond = ndtr((value - outside) / se) + ndtr((-value - outside) / se)
+    within = ndtr((inside - value) / se) - ndtr((-inside - value) / se) if inside > 0 else 0.0
+    return float(beyond + within)
 
 
 def _point(pilot: Components, n: int, target: float, alpha: float, power: float) -> PlanPoint:

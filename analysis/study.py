@@ -74,8 +74,9 @@ class Shift:
     """Item-paired mean difference of a cell from its own baseline, and what the margin makes of it.
 
     verdict : "unchanged", "changed", "inconclusive", "exactly unchanged", "inert", "placebo" or "missing".
-    valid : coverage and quality are over their thresholds; `sentence` says which is not.
-    needed_clusters : clusters (of the present size) at which the interval would settle an inconclusive cell.
+    valid : coverage and quality are over their thresholds; `sentence` says which is not, and the verdict is then
+        never "unchanged".
+    needed_clusters : clusters (of the present size) that would settle an inconclusive cell with chance `power`.
     tested : the cell is in the omnibus; placebos, inert arms and stacks are shown beside it.
     flips_clear : flips of items whose baseline |score| exceeds floor["item"], None without a placebo.
     """

@@ -184,4 +184,7 @@ def _family(frame: Frame, values: Sequence[Floats], settings: Settings) -> list[
 
 def _word(estimate: Estimate, margin: float, frame: Frame, settings: Settings) -> str:
     unit, direction = str(frame.meta["score_unit"]), frame.meta.get("direction")
-    return cell_verdict(estimate, margin, part="tested", unit=unit, direction=direction, alpha=settings.alpha).verdict
+    found = cell_verdict(
+        estimate, margin, part="tested", unit=unit, direction=direction, alpha=settings.alpha, power=settings.power
+    )
+    return found.verdict

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from analysis.errors import AnalysisError
-from analysis.estimates import interval
+from analysis.estimates import interval, student_quantile
+from analysis.power import chance_in_or_out, clusters_until
 from analysis.resampling import too_few
 from analysis.settings import Settings
 from analysis.study import Difference, Estimate, Omnibus, Shift
@@ -56,10 +57,11 @@ def within(estimate: Estimate, margin: float, alpha: float) -> bool:
 
 
 def cell_verdict(
-    estimate: Estimate, margin: float, *, part: str, unit: str, direction: str | None, alpha: float
+    estimate: Estimate, margin: float, *, part: str, unit: str, direction: str | None, alpha: float, power: float
 ) -> CellVerdict:
     """The verdict of one cell.
 
+    power : chance with which an inconclusive cell is to be settled by more clusters.
     part : "tested" or "beside" for arms that are judged; "inert" or "placebo" for those that are not.
     """
     figures = estimate_text(estimate, unit, alpha)
@@ -78,7 +80,7 @@ def cell_verdict(
         if direction is not None:
             towards = " towards the stereotype" if estimate.value > 0 else " away from the stereotype"
         return CellVerdict("changed", f"Changed{towards}: {figures}.")
-    return _inconclusive(estimate, margin, unit, alpha)
+    return _inconclusive(estimate, margin, unit, alpha, power)
 
 
 def benchmark_verdict(
@@ -116,12 +118,17 @@ def _unchanged(estimate: Estimate, margin: float, unit: str, alpha: float) -> st
     )
 
 
-def _inconclusive(estimate: Estimate, margin: float, unit: str, alpha: float) -> CellVerdict:
+def settled(estimate: Estimate, needed: int, power: float) -> str:
+    """What `needed` clusters would do, in words."""
+    return f"about {needed} clusters like these {estimate.n_clusters} would settle it with chance {power:.2g}"
+
+
+def _inconclusive(estimate: Estimate, margin: float, unit: str, alpha: float, power: float) -> CellVerdict:
     figures = estimate_text(estimate, unit, alpha)
     if not math.isfinite(estimate.se):
         return CellVerdict("inconclusive", f"Inconclusive: {figures}; {estimate.reason}.")
-    needed = clusters_needed(estimate, margin, alpha)
-    more = f"; about {needed} clusters like these {estimate.n_clusters} would settle it" if needed else ""
+    needed = clusters_needed(estimate, margin, alpha, power)
+    more = f"; {settled(estimate, needed, power)}" if needed else ""
     return CellVerdict(
         "inconclusive",
         f"Inconclusive: {figures} neither shows a change nor stays inside the margin of {margin:.3g}{more}.",
@@ -129,20 +136,17 @@ def _inconclusive(estimate: Estimate, margin: float, unit: str, alpha: float) ->
     )
 
 
-def clusters_needed(estimate: Estimate, margin: float, alpha: float) -> int | None:
-    """Clusters of the present size at which this very estimate would be within the margin or not 0.
+def clusters_needed(estimate: Estimate, margin: float, alpha: float, power: float) -> int | None:
+    """Clusters of the present size at which a cell like this is within the margin, or not 0, with chance `power`.
 
-    The error shrinks with the square root of the clusters; multiplicity is left out. None if no error is
-    known, or if the clusters would have to be a million times as many.
+    Multiplicity is left out. None if no error is known, or beyond a million clusters.
     """
-    low, high = interval(estimate, alpha=2 * alpha)
-    half_equivalence, half_zero = (high - low) / 2, (estimate.ci_high - estimate.ci_low) / 2
-    ratios = [half_equivalence / (margin - abs(estimate.value))] if abs(estimate.value) < margin else []
-    ratios += [half_zero / abs(estimate.value)] if estimate.value else []
-    if not ratios or not math.isfinite(min(ratios)) or min(ratios) > 1e3:
-        return None
-    needed = math.ceil(estimate.n_clusters * min(ratios) ** 2)
-    return max(needed, estimate.n_clusters + 1)
+
+    def chance(se: float, df: float) -> float:
+        inside = margin - student_quantile(1 - alpha, df) * se
+        return chance_in_or_out(estimate.value, se, inside=inside, outside=student_quantile(1 - alpha / 2, df) * se)
+
+    return clusters_until(estimate, chance, power)
 
 
 def _stand_out(tested: Sequence[Difference], shifts: Sequence[Shift], unit: str, alpha: float) -> str:

@@ -45,7 +45,7 @@ def measure(
     texts = held_out_texts(model.info)
     speed = Speed(reasons={"decode_tokens_per_s": "left out (efficiency.speed=false)"})
     repeated = math.nan
-    with peak_memory(model.device) as peak:
+    with peak_memory({weight.device for weight in model.module.parameters()}) as peak:
         found = perplexity(model, engine, texts)
         if config.speed:
             speed = measure_speed(model, config, texts)

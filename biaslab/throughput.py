@@ -9,18 +9,15 @@ from __future__ import annotations
 import math
 import statistics
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from biaslab.models.base import BY_TOKEN, LoadedModel
 
 if TYPE_CHECKING:
     import torch
-
-PROC = Path("/proc/self")
 
 
 @dataclass
@@ -59,40 +56,23 @@ class Speed:
 
 
 @contextmanager
-def peak_memory(device: torch.device) -> Iterator[Peak]:
-    """The peak while the block runs: of the allocator on a GPU, of the resident process on Linux.
+def peak_memory(devices: Iterable[torch.device]) -> Iterator[Peak]:
+    """The peak while the block runs: what the allocators of the GPUs among `devices` had given out, summed.
 
-    The process's peak holds Python and the libraries (some 500 MB) beside the weights. It is filled in when
-    the block ends.
+    On a CPU there is none: the memory of a process holds Python, its libraries and what earlier arms left behind,
+    so that of equal arms the later one would seem to need more. It is filled in when the block ends.
     """
+    import torch
+
     peak = Peak()
-    if device.type == "cuda":
-        import torch
-
-        torch.cuda.reset_peak_memory_stats(device)
-        yield peak
-        peak.bytes = float(torch.cuda.max_memory_allocated(device))
-        return
-    peak.reason = _reset_resident_peak()
+    gpus = sorted({device for device in devices if device.type == "cuda"}, key=str)
+    for gpu in gpus:
+        torch.cuda.reset_peak_memory_stats(gpu)
     yield peak
-    if not peak.reason:
-        peak.bytes = _resident_peak()
-
-
-def _reset_resident_peak() -> str:
-    """Set the kernel's mark of the largest resident size back to now; the reason if it will not."""
-    try:
-        (PROC / "clear_refs").write_text("5", encoding="ascii")
-    except OSError as error:
-        return f"the peak of a process cannot be reset here ({error.strerror})"
-    return ""
-
-
-def _resident_peak() -> float:
-    for line in (PROC / "status").read_text(encoding="ascii", errors="replace").splitlines():
-        if line.startswith("VmHWM:"):
-            return 1024.0 * int(line.split()[1])
-    return math.nan
+    if gpus:
+        peak.bytes = float(sum(torch.cuda.max_memory_allocated(gpu) for gpu in gpus))
+    else:
+        peak.reason = "only a GPU's allocator tells an arm's memory from the rest of the process"
 
 
 def measure_speed(model: LoadedModel, config: EfficiencyConfig, texts: Sequence[str]) -> Speed:

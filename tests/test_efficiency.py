@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from biaslab import efficiency, throughput
+from biaslab import efficiency
 from biaslab.efficiency import SPEEDS, measure, repetition
 from biaslab.engine.core import Engine
 from biaslab.engine.requests import GenerateResponse
@@ -22,27 +22,21 @@ from tests.models.make import make_folder
 SMALL = EfficiencyConfig(repeats=3, prompt_tokens=16, new_tokens=5, batch=4)
 
 
-def test_the_peak_is_of_the_block_and_not_of_what_came_before() -> None:
-    cpu = torch.device("cpu")
-    large = torch.ones(40_000_000)  # 160 MB, gone before the block begins
-    del large
-    with peak_memory(cpu) as quiet:
-        pass
-    with peak_memory(cpu) as busy:
-        block = torch.ones(50_000_000)
-        del block
-    assert busy.bytes - quiet.bytes == pytest.approx(200e6, rel=0.1)
-    with peak_memory(cpu) as again:
-        pass
-    assert again.bytes < busy.bytes - 150e6
+def test_the_peak_is_that_of_all_gpus_and_of_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    forgotten: list[str] = []
+    monkeypatch.setattr(torch.cuda, "reset_peak_memory_stats", lambda gpu: forgotten.append(str(gpu)))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda gpu: 10 ** (1 + gpu.index))
+    with peak_memory(map(torch.device, ("cuda:1", "cpu", "cuda:0", "cuda:1"))) as peak:
+        assert forgotten == ["cuda:0", "cuda:1"]
+        assert math.isnan(peak.bytes)
+    assert (peak.bytes, peak.reason) == (110.0, "")
 
 
-def test_a_peak_that_cannot_be_had_is_nan_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(throughput, "PROC", tmp_path / "absent")
-    with peak_memory(torch.device("cpu")) as peak:
+def test_a_process_is_no_measure_of_an_arm() -> None:
+    with peak_memory([torch.device("cpu")]) as peak:
         pass
     assert math.isnan(peak.bytes)
-    assert "cannot be reset here" in peak.reason
+    assert "only a GPU's allocator" in peak.reason
 
 
 @pytest.mark.parametrize("architecture", ["llama", "gpt_neox"])
@@ -118,8 +112,9 @@ def test_all_of_it_on_a_model_as_its_files_have_it(tmp_path: Path) -> None:
     assert found["disk_bytes"] == (path / "model.safetensors").stat().st_size
     # float32 in memory, and the rotary frequencies that are computed and not stored
     assert found["weight_bytes"] == pytest.approx(2 * found["disk_bytes"], rel=0.05)
-    assert found["reasons"] == {}
-    for name in (*SPEEDS, "perplexity", "peak_memory_bytes"):
+    assert list(found["reasons"]) == ["peak_memory_bytes"]
+    assert math.isnan(found["peak_memory_bytes"])
+    for name in (*SPEEDS, "perplexity"):
         assert found[name] > 0, name
     assert 0 <= found["repetition"] <= 1
     rewritten = measure(model, Engine(), SMALL, untouched=False)["disk_bytes"]

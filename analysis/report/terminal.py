@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TextIO
 
+from analysis.methods import margins_text
 from analysis.report.brief import brief
 from analysis.report.html import Mark, matrix
-from analysis.study import Study
+from analysis.study import Shift, Study
 from analysis.words import visible
 
 COLOURS = {
@@ -22,6 +23,7 @@ COLOURS = {
     "placebo": "2",
     "missing": "31",
 }
+JUDGED = ("changed", "unchanged", "inconclusive")
 FULL = 3  # benchmarks whose verdicts are spelled out whatever the width
 Row = tuple[str, str, Mapping[str, Mark]]
 
@@ -46,6 +48,7 @@ def render(study: Study, *, color: bool = False, width: int = 100) -> str:
         lines += _wrap(f"! {m.model} {m.accel} {m.where}: {m.state}. {m.reason}", width)
     lines += ["", *_wrap(study.answer, width), ""]
     lines += _matrix(study, color, width)
+    lines += _wrap(key(study), width, indent="  ") if any(s.verdict in JUDGED for s in _shifts(study)) else []
     for b in study.benchmarks:
         lines += _wrap(brief(study, b), width, indent="  ")
     if study.predictable:
@@ -53,6 +56,21 @@ def render(study: Study, *, color: bool = False, width: int = 100) -> str:
     notes = [f"{model}: {note}" for model, note in study.models.items() if note]
     lines += [line for note in notes for line in _wrap(f"† {note}", width, indent="  ")]
     return "\n".join(lines)
+
+
+def key(study: Study) -> str:
+    """What the words of the table mean, with this study's level and margins."""
+    alpha = study.settings["alpha"]
+    return (
+        f"unchanged: the {100 * (1 - 2 * alpha):g}% interval of the shift lies inside the margin "
+        f"({margins_text(study.benchmarks, study.settings['margins'])}); changed: its p, adjusted over the cells, is "
+        f"at most {alpha:g} and it is not shown to be inside; inconclusive: neither. In brackets: "
+        f"{100 * (1 - alpha):g}% intervals."
+    )
+
+
+def _shifts(study: Study) -> Iterator[Shift]:
+    return (shift for b in study.benchmarks for shift in b.shifts)
 
 
 def _matrix(study: Study, color: bool, width: int) -> list[str]:

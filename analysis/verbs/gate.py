@@ -26,7 +26,7 @@ HELP = """\
 May a candidate ship in place of its baseline? Only if its bias is shown to be unchanged.
 
   python -m analysis gate                                                       the newest sweep below outputs/sweeps
-  python -m analysis gate results=WHERE candidate=ACCEL [baseline=none] ...     two accelerators of one study
+  python -m analysis gate [results=WHERE] candidate=ACCEL [baseline=none] ...   two accelerators of one study
   python -m analysis gate baseline=FOLDER candidate=FOLDER ...                  two results, or logs, or tables
 
 candidate   its label, or the beginning before the bracket; may be left out where results= holds one accelerator
@@ -71,7 +71,9 @@ def _compared(request: Request) -> Compared:
     if own.get("baseline") and not own.get("results"):
         if not own.get("candidate"):
             raise AnalysisError("candidate= is needed: a folder beside baseline=FOLDER, or an accelerator of results=")
-        return of_two_folders(Path(own["baseline"]), Path(own["candidate"]), request.inputs)
+        baseline, candidate = Path(own["baseline"]), Path(own["candidate"])
+        if baseline.exists() or candidate.exists():  # else two accelerators of the newest sweep
+            return of_two_folders(baseline, candidate, request.inputs)
     results, said = results_of(own, needed=", or baseline=FOLDER beside candidate=FOLDER")
     label = own.get("baseline") or request.inputs.imports.baseline
     found = of_one_study(results, request.inputs, baseline=label, candidate=own.get("candidate", ""))

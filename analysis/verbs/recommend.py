@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TextIO
 
+from analysis import provenance
 from analysis.arguments import Request, names, number_of, parse_words
 from analysis.contrasts import BASELINE
 from analysis.decision import FAIL, PASS, Judgement, decided, judge
 from analysis.errors import AnalysisError
 from analysis.frame import Frame, make_frames
-from analysis.load import Loaded, load, number
+from analysis.load import Loaded, load
 from analysis.pairing import chosen
+from analysis.study import Arm
 from analysis.verbs.newest import results_of
 from analysis.verbs.tables import render, write_text
 from analysis.words import listing
@@ -33,14 +35,17 @@ measured (as in gate). Among these, those that no other choice beats in both mem
 ordered by memory, then latency. What was not measured is said, and counts neither for nor against.
 Exit codes: 0 some choice for every model, 2 wrong request, 4 no accelerator is a choice for some model.
 """
-#: What an arm costs, from cell.json's efficiency: the first of the names that is there. Less is better.
-COSTS = {"memory": ("peak_memory_bytes", "weight_bytes"), "latency": ("latency_s", "latency_s_per_token")}
+#: What memory is taken from: the first that every accelerated arm of the model has, so that like is held against like.
+MEMORY = {"peak_memory_bytes": "the peak while measuring", "weight_bytes": "the weights"}
 HEAD = ("model", "accel", "choice", "memory", "latency", "perplexity", "why")
 
 
 @dataclass(frozen=True)
 class Choice:
-    """One accelerator of a model: "front", "beaten", "excluded" or "open", with its costs (NaN: not measured)."""
+    """One accelerator of a model: "front", "beaten", "excluded" or "open", with its costs (NaN: not measured).
+
+    memory : bytes. latency : seconds of a generated token, one sequence at a time. memory_of : name in MEMORY.
+    """
 
     model: str
     accel: str
@@ -49,6 +54,7 @@ class Choice:
     memory: float
     latency: float
     perplexity: float
+    memory_of: str = ""
 
 
 def main(args: Sequence[str], stream: TextIO) -> int:
@@ -82,18 +88,21 @@ def recommend(frames: Sequence[Frame], loaded: Loaded, request: Request) -> list
     for name in asked:
         if name not in models:
             raise AnalysisError(f"models={name}: has no accelerated cell; choose from {', '.join(models) or 'none'}")
-    costs = {(c.model, c.accel): c.content.get("efficiency") or {} for c in reversed(loaded.cells)}
+    costs = {(arm.model, arm.accel): arm for arm in provenance.arms(loaded.cells, list(arms))}
     out: list[Choice] = []
     for model in asked:
         own = [f for f in frames if any(m == model for m, _ in f.cells)]
         lost = [m for m in loaded.missing if m.model == model and (not asked_of or m.benchmark in asked_of)]
         unmeasured = [b for b in asked_of if b not in {f.benchmark for f in own}]
+        memory_of = comparable([costs[arm] for arm in arms if arm[0] == model])
         found = []
         for accel in (a for m, a in arms if m == model):
             judgements = [judge(f, model, accel, request.settings, margin=margin) for f in own]
             gone = [*dict.fromkeys([*(m.benchmark for m in lost if m.accel in (accel, BASELINE)), *unmeasured])]
             choice, why = _judged(decided(judgements, alpha=request.settings.alpha), gone)
-            found.append(Choice(model, accel, choice, why, *_costs(costs[model, accel])))
+            arm = costs[model, accel]
+            memory: float = getattr(arm, memory_of)
+            found.append(Choice(model, accel, choice, why, memory, latency(arm), arm.perplexity, memory_of))
         out += _ordered(_front(found))
     return out
 
@@ -141,14 +150,15 @@ def _ordered(choices: Sequence[Choice]) -> list[Choice]:
     return sorted(choices, key=lambda c: (rank[c.choice], cost(c.memory), cost(c.latency)))
 
 
-def _costs(efficiency: Mapping[str, object]) -> tuple[float, float, float]:
-    def first(keys: Sequence[str]) -> float:
-        return next((x for k in keys if not math.isnan(x := number(efficiency.get(k)))), math.nan)
+def comparable(arms: Sequence[Arm]) -> str:
+    """Name in MEMORY by which these arms are compared: the first that all have, else the first that most have."""
+    known = {name: sum(not math.isnan(getattr(arm, name)) for arm in arms) for name in MEMORY}
+    return max(known, key=lambda name: known[name])
 
-    latency, speed = first(COSTS["latency"]), number(efficiency.get("decode_tokens_per_s"))
-    if not math.isfinite(latency) and speed > 0:
-        latency = 1 / speed  # seconds of one generated token, one sequence at a time
-    return first(COSTS["memory"]), latency, number(efficiency.get("perplexity"))
+
+def latency(arm: Arm) -> float:
+    """Seconds of a generated token; NaN if it was not measured, or computed in full precision, which is no claim."""
+    return 1 / arm.decode_tokens_per_s if arm.decode_tokens_per_s > 0 and not arm.simulated else math.nan
 
 
 def _row(c: Choice) -> list[str]:
@@ -163,10 +173,16 @@ def _summary(choices: Sequence[Choice]) -> list[str]:
     for model in dict.fromkeys(c.model for c in choices):
         front = [c.accel for c in choices if c.model == model and c.choice == "front"]
         out.append(f"{model}: {f'consider {listing(front)}' if front else 'none is shown to leave bias as it was'}.")
-    for cost in COSTS:
+    if of := [MEMORY[name] for name in MEMORY if any(c.memory_of == name for c in choices)]:
+        out.append(
+            f"Memory is of {listing(of)}; latency of a generated token, one sequence at a time, where it was run."
+        )
+    for cost in ("memory", "latency"):
         unknown = [f"{c.accel} of {c.model}" for c in choices if math.isnan(getattr(c, cost))]
         if unknown:
-            out.append(f"Unknown: {cost} of {listing(unknown)}: not measured, so it counts neither for nor against.")
+            out.append(
+                f"Unknown: {cost} of {listing(unknown)}: not measured, or simulated; it counts neither for nor against."
+            )
     if n_open := sum(c.choice == "open" for c in choices):
         out.append(f"Unknown: whether {n_open} of these leave bias as it was; gate and power say what would settle it.")
     return out

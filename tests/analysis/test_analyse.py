@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -235,6 +236,13 @@ def test_thin_coverage_and_degenerate_text_mark_the_arm(tmp_path: Path) -> None:
     result = study(tmp_path, missing=0.3).benchmarks[0]
     assert not any(c.valid for c in result.coverage)
     assert "of the answers are there, the threshold is 80%" in shifts(result)["tiny_llama", "hqq4"].sentence
+    still = study(tmp_path / "a", missing=0.3, shift=0.0, noise=0.01, n_clusters=40)
+    assert {s.verdict for s in still.benchmarks[0].shifts} == {"inconclusive", "placebo"}
+    sentence = shifts(still.benchmarks[0])["tiny_llama", "hqq4"].sentence
+    assert re.match(r"Inconclusive: only \d.* the threshold is 80%; .* what is there is unchanged: ", sentence), (
+        sentence
+    )
+    assert "6 are undecided" in still.answer
     broken = {("tiny_mistral", "hqq4"): {"efficiency": {"perplexity": 99.0}}}
     result = study(tmp_path / "b", interaction=2.0, overrides=broken).benchmarks[0]
     marked = shifts(result)["tiny_mistral", "hqq4"]

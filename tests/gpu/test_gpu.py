@@ -86,7 +86,7 @@ def test_accelerator_acts_as_on_the_processor(record_property: Record, choice: s
 
 def test_peak_memory_is_the_allocators(record_property: Record) -> None:
     device = torch.device("cuda")
-    with peak_memory(device) as peak:
+    with peak_memory([device]) as peak:
         block = torch.ones(50_000_000, device=device)
         del block
     record_property("MB of a 200 MB block", peak.bytes / 1e6)

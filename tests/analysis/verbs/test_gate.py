@@ -85,11 +85,11 @@ def test_failures_are_holm_adjusted(tmp_path: Path) -> None:
 
 def test_the_clusters_that_would_decide() -> None:
     e = Estimate(0.2, 0.02, 0.16, 0.24, 0.0, 900, 101)
-    half = stats.t.ppf(0.95, 100) * 0.02
+    both = (stats.norm.ppf(0.95) + stats.norm.ppf(0.8)) * 0.02  # the textbook's sample size of one bound
     for margin in (0.21, 0.19):  # within it, or beyond it: as far in both
-        assert clusters_to_decide(e, margin, 0.05) == pytest.approx(101 * (half / 0.01) ** 2, abs=1)
-    assert clusters_to_decide(e, 0.2, 0.05) is None
-    assert clusters_to_decide(e, 0.9, 0.05) == 102
+        assert clusters_to_decide(e, margin, 0.05, 0.8) == pytest.approx(101 * (both / 0.01) ** 2, rel=0.01)
+    assert clusters_to_decide(e, 0.2, 0.05, 0.8) is None
+    assert clusters_to_decide(e, 0.9, 0.05, 0.8) == 102
 
 
 def test_one_open_cell_is_enough_not_to_pass() -> None:
@@ -146,6 +146,21 @@ def test_items_of_one_side_only_are_counted(tmp_path: Path, capsys: pytest.Captu
     assert (written["verdict"], written["exit_code"]) == ("PASS", 0)
     assert (cell["estimate"]["n_items"], cell["only_baseline"], cell["only_candidate"]) == (20, 10, 15)
     capsys.readouterr()
+
+
+def test_two_accelerators_of_the_newest_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sweep = make_sweep(tmp_path, **SMALL, shift=0.15, noise=0.2)
+    code = gate(f"results={sweep}", "candidate=hqq4", "baseline=wanda50")
+    expected = capsys.readouterr().out
+    assert gate("candidate=hqq4", "baseline=wanda50") == code
+    found = capsys.readouterr().out
+    assert "is the newest sweep here" in found
+    assert found.splitlines()[:4] == expected.splitlines()[:4]
+    assert gate("candidate=hqq4", "baseline=wanda") == 2
+    assert "baseline=wanda: no cell has it; choose from none, hqq4, wanda50" in capsys.readouterr().err
 
 
 def test_missing_answers_that_could_decide_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from analysis.__main__ import main
-from analysis.verbs.recommend import Choice, _front, _ordered
+from analysis.study import Arm
+from analysis.verbs.recommend import Choice, _front, _ordered, comparable, latency
 from tests.analysis.fake import make_sweep
 
 
@@ -60,26 +61,43 @@ def test_a_changed_accelerator_is_excluded_and_the_smaller_wins(
     assert "Unknown: latency of hqq4 of tiny_llama" in out
 
 
-def test_the_speed_a_cell_measured_is_its_latency() -> None:
-    from analysis.verbs.recommend import _costs
-
-    assert _costs({"decode_tokens_per_s": 40.0, "weight_bytes": 7.0})[:2] == (7.0, 0.025)
-    assert _costs({"decode_tokens_per_s": 40.0, "latency_s": 0.5})[1] == 0.5
-    assert math.isnan(_costs({"decode_tokens_per_s": None})[1])
+BARE: dict[str, Any] = {"simulated": None, "facts": []} | dict.fromkeys(
+    ("weight_bytes", "bits_per_weight", "sparsity", "perplexity"), math.nan
+)
 
 
-def test_measured_latency_opens_the_front(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    speed = {"hqq8": 0.010, "hqq4": 0.015, "wanda50": 0.020}
+def arm(**known: Any) -> Arm:
+    return Arm("m", "a", "accelerated", False, 1.0, 1.0, **BARE | known)
+
+
+def test_latency_is_of_a_real_kernels_token() -> None:
+    assert latency(arm(decode_tokens_per_s=40.0)) == 0.025
+    assert latency(arm(decode_tokens_per_s=40.0, simulated=False)) == 0.025
+    assert math.isnan(latency(arm(decode_tokens_per_s=40.0, simulated=True)))
+    assert math.isnan(latency(arm()))
+
+
+def test_memory_is_what_all_arms_have() -> None:
+    peak, weights = arm(peak_memory_bytes=9.0, weight_bytes=5.0), arm(weight_bytes=6.0)
+    assert comparable([peak, peak]) == "peak_memory_bytes"
+    assert comparable([peak, weights]) == "weight_bytes"
+    assert comparable([weights]) == "weight_bytes"
+
+
+@pytest.mark.parametrize(("seconds", "choice"), [(0.010, "front"), (0.020, "beaten")])
+def test_measured_latency_opens_the_front(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], seconds: float, choice: str
+) -> None:
+    """hqq8 is the larger; wanda50 computes in full precision, so its speed settles nothing."""
+    speed = {"hqq8": seconds, "hqq4": 0.015, "wanda50": 0.020}
     overrides = {
-        ("tiny_llama", a): {"efficiency": {"weight_bytes": 10 if a == "hqq8" else 5, "latency_s": s}}
+        ("tiny_llama", a): {"efficiency": {"weight_bytes": 10 if a == "hqq8" else 5, "decode_tokens_per_s": 1 / s}}
         for a, s in speed.items()
     }
-    _, _, found = run(tmp_path, capsys, "margin=0.1", "models=tiny_llama", overrides=overrides)
-    assert {a: found["tiny_llama", a]["choice"] for a in speed} == {
-        "hqq8": "front",
-        "hqq4": "front",
-        "wanda50": "beaten",
-    }
+    _, out, found = run(tmp_path, capsys, "margin=0.1", "models=tiny_llama", overrides=overrides)
+    assert {a: found["tiny_llama", a]["choice"] for a in speed} == {"hqq8": choice, "hqq4": "front", "wanda50": "front"}
+    assert "Memory is of the weights; " in out
+    assert "Unknown: latency of wanda50 of tiny_llama: not measured, or simulated" in out
 
 
 def test_what_is_open_is_no_choice(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
