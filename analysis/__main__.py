@@ -148,16 +148,19 @@ def parse(args: Sequence[str]) -> Request:
 
 
 def default_out(results: Path) -> Path:
-    """outputs/reports/ID for outputs/sweeps/ID, outputs/reports/results for a results folder."""
+    """Beside the sweep or the results folder of biaslab's, as reports/ID or reports/results; of what another tool
+    wrote outputs/reports/NAME, where the line is typed. Relative to that folder where it lies in it."""
     folder = results.resolve()
     folder = folder.parent if folder.name == "sweep.json" else folder
-    if folder.is_file():  # a table of somebody else's
-        return Path("outputs") / "reports" / folder.stem
     if folder.parent.name == "sweeps":
-        return folder.parent.parent / "reports" / folder.name
-    if (folder / "results").is_dir():
-        return folder / "reports" / "results"
-    return folder.parent / "reports" / folder.name
+        out = folder.parent.parent / "reports" / folder.name
+    elif (folder / "results").is_dir():
+        out = folder / "reports" / "results"
+    elif folder.is_dir() and folder.name == "results":
+        out = folder.parent / "reports" / "results"
+    else:
+        out = Path.cwd() / "outputs" / "reports" / (folder.name if folder.is_dir() else folder.stem)
+    return out.relative_to(Path.cwd()) if out.is_relative_to(Path.cwd()) else out
 
 
 if __name__ == "__main__":

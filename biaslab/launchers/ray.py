@@ -6,9 +6,12 @@ own, which tells of every job that ended; when it goes silent, another one sends
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
+import os
 import re
 import socket
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -129,9 +132,10 @@ class _Client:
         import ray
 
         end = time.monotonic() + RECONNECT_S
-        options = {"include_dashboard": False, "log_to_driver": True, **self.init}
-        if self.address is not None:
-            options = {"address": self.address, **self.init}
+        place = {"include_dashboard": False} if self.address is None else {"address": self.address}
+        options = {**place, "logging_level": logging.ERROR, **self.init}
+        if not sys.stdout.isatty():
+            os.environ.setdefault("RAY_COLOR_PREFIX", "0")
         while True:
             try:
                 _knock(self.address)

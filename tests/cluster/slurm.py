@@ -49,8 +49,10 @@ SlurmdTimeout=6
 SlurmctldTimeout=30
 InactiveLimit=0
 MailProg=/bin/true
-NodeName=loop[1-{nodes}] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{first}-{last}] CPUs=2 RealMemory={memory} State=UNKNOWN
+GresTypes=gpu
+NodeName=loop[1-{nodes}] NodeHostname={host} NodeAddr=127.0.0.1 Port=[{first}-{last}] CPUs=2 RealMemory={memory} Gres=gpu:1 State=UNKNOWN
 PartitionName=loop Nodes=ALL Default=YES MaxTime=INFINITE State=UP
+PartitionName=gpu Nodes=ALL MaxTime=INFINITE State=UP
 """  # noqa: E501
 
 
@@ -75,6 +77,8 @@ class Slurm:
                 first=first, last=first + self.nodes - 1, memory=memory,
             )
         )  # fmt: skip
+        # a GPU to count on each node, without a device behind it
+        (self.folder / "gres.conf").write_text(f"NodeName=loop[1-{self.nodes}] Name=gpu File=/dev/null\n")
         self._munge()
         self._run("slurmctld", "-c")
         self._wait(lambda: (self.folder / "slurmctld.pid").is_file())
@@ -142,7 +146,7 @@ class Slurm:
         return found
 
     def _state(self, node: int) -> str:
-        return self.ask("sinfo", "-h", "-N", "-n", f"loop{node}", "-o", "%T").rstrip("*~#")
+        return self.ask("sinfo", "-h", "-N", "-p", "loop", "-n", f"loop{node}", "-o", "%T").rstrip("*~#")
 
     def _run(self, *command: str) -> None:
         subprocess.run(command, env=os.environ | self.env, check=True, capture_output=True, text=True, timeout=60)

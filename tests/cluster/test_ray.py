@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.run import environment
+from tests.cli.run import biaslab, environment
+from tests.cluster.test_page import line_of, whole
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400), pytest.mark.xdist_group("ray")]
 
@@ -143,6 +144,27 @@ def test_a_cluster_that_is_not_there_is_said_and_costs_only_its_cells(tmp_path: 
     out, err = process.communicate(timeout=300)
     assert process.returncode == 3, out + err
     assert "hqq8 planted: failed job 1: Ray cannot be had at 127.0.0.1:1" in err
+
+
+def test_the_pages_line_as_typed(tmp_path: Path) -> None:
+    """On a cluster of this machine that counts one GPU, which `address=auto` finds."""
+    pytest.importorskip("ray", reason="needs the extra ray: tests/cluster/install.sh")
+    env = environment(RAY_AUTH_MODE="disabled")
+    options = ("--head", "--port=0", "--num-cpus=2", "--num-gpus=1", "--include-dashboard=false", "--block")
+    head = subprocess.Popen(
+        [str(Path(sys.executable).with_name("ray")), "start", *options], env=env, cwd=tmp_path,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    folder = tmp_path / "typed"
+    folder.mkdir()
+    try:
+        time.sleep(5)
+        ended = biaslab(folder, *line_of("ray"), env={"RAY_AUTH_MODE": "disabled"}, timeout=350)
+    finally:
+        os.killpg(head.pid, signal.SIGTERM)
+        head.wait(60)
+    whole(ended, folder, {"hqq4"})
+    assert "\x1b" not in ended.out
 
 
 JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")

@@ -99,7 +99,8 @@ def _of_block(block: Block) -> Iterator[Command]:
     line, start, whole = block.line + bool(block.info), 0, ""
     for i, part in enumerate(block.text.split("\n")):
         start = start if whole else line + i
-        whole += part.rstrip().removesuffix("\\")
+        piece = part.rstrip().removesuffix("\\").rstrip()
+        whole = f"{whole} {piece.lstrip()}" if whole else piece
         if part.rstrip().endswith("\\"):
             continue
         text = re.sub(r"(^|\s+)#.*$|\s{4,}\S.*$", "", whole).strip().removeprefix("$ ")

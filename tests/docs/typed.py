@@ -115,7 +115,7 @@ TYPED: dict[str, Typed] = {
     "python -m biaslab --cfg job accel=hqq4": Typed("group_size: 64"),
     "python -m biaslab data where": Typed("crows_pairs"),
     "python -m biaslab data fetch|verify|where": Typed("crows_pairs", ("crows_pairs",), needs=("data",)),
-    "python -m biaslab data fetch|verify|where [benchmark ...]": Typed("crows_pairs", ("winobias",), needs=("data",)),
+    "python -m biaslab data fetch|verify|where [benchmark ...]": Typed("winobias", ("winobias",), needs=("data",)),
     "python -m analysis.report.schema": Typed('"schema_version"'),
     # What is asked after one: the desk has a finished sweep.
     "python -m biaslab status watch=10": Typed(COMPLETE),
