@@ -149,7 +149,8 @@ def parse(args: Sequence[str]) -> Request:
 
 def default_out(results: Path) -> Path:
     """Beside the sweep or the results folder of biaslab's, as reports/ID or reports/results; of what another tool
-    wrote outputs/reports/NAME, where the line is typed. Relative to that folder where it lies in it."""
+    wrote outputs/reports/NAME, where the line is typed. Relative to that folder where it lies in it.
+    """
     folder = results.resolve()
     folder = folder.parent if folder.name == "sweep.json" else folder
     if folder.parent.name == "sweeps":

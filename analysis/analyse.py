@@ -200,11 +200,14 @@ def _over_all(found: Sequence[BenchmarkResult], n_tested: int) -> str:
 
 
 def _titled(results: Sequence[BenchmarkResult]) -> list[BenchmarkResult]:
-    """The results with titles that differ where a benchmark has one for each decoding or kind of model."""
+    """The results with titles that differ: where a benchmark has one for each decoding or kind of model, and where
+    variants of one benchmark, which have names of their own, share a title.
+    """
     out = []
     for r in results:
         same = [x for x in results if x.name == r.name]
-        notes = [r.decoding] if len({x.decoding for x in same}) > 1 else []
+        notes = [r.name] if len({x.name for x in results if x.title == r.title}) > 1 else []
+        notes += [r.decoding] if len({x.decoding for x in same}) > 1 else []
         notes += [f"{r.pool} models"] if len({x.pool for x in same}) > 1 else []
         out.append(replace(r, title=f"{r.title} ({', '.join(notes)})" if notes else r.title))
     return out

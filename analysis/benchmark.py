@@ -23,7 +23,7 @@ from analysis.settings import Settings
 from analysis.study import BenchmarkResult, CellMean, Missing, Shift
 from analysis.validity import marked_arms
 from analysis.verdict import benchmark_verdict, equivalence_margin
-from analysis.words import p_text
+from analysis.words import p_text, plural
 
 #: Numbers kept of each metric of cell.json: beside the value, what noise alone gives it and what is left without it.
 PUBLISHED = ("value", "ci_low", "ci_high", "n", "n_clusters", "null", "corrected", "corrected_low", "corrected_high",
@@ -51,7 +51,7 @@ def analyse_benchmark(frame: Frame, absent: Sequence[Missing], settings: Setting
     categories, left_out = category_shifts(frame, levels, settings)
     complete = complete_items(frame, levels.grid)
     n_items = int(complete.sum())
-    cautions = [*levels.cautions, *left_out, *_contradictions(moved)]
+    cautions = [*_subset(frame), *levels.cautions, *left_out, *_contradictions(moved)]
     cautions += _without_marked(frame, levels, marked, verdict, settings)
     anova = classic_anova(frame, levels.grid, alpha=settings.alpha)
     more = sections(
@@ -112,6 +112,15 @@ def _published(frame: Frame) -> list[dict[str, Any]]:
                 row |= {k: number(m.get(k)) for k in PUBLISHED}
                 rows.append(row | {k: str(m.get(k) or "") for k in ("unit", "reason")})
     return rows
+
+
+def _subset(frame: Frame) -> list[str]:
+    """What the run asked of the benchmark, where it asked a part only."""
+    asked = [cells[0].content["benchmark"] for cells in frame.cells.values()]
+    words = [f"{key}={asked[0][key]}" for key in ("limit", "sample", "categories") if asked[0].get(key)]
+    if not words:
+        return []
+    return [f"A part of the benchmark was asked ({', '.join(words)}): {plural(len(frame.items), 'item')}."]
 
 
 def _incomplete(n_complete: int, frame: Frame, *, kernel: bool) -> list[str]:

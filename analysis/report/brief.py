@@ -13,7 +13,7 @@ UNJUDGED = ("placebo", "missing")
 
 
 def brief(study: Study, b: BenchmarkResult) -> str:
-    """Verdict with its p, cells by verdict, and the cell that moved most in its own margin."""
+    """Verdict with its p, cells by verdict, and the cell that moved most."""
     judged = [s for s in b.shifts if s.verdict not in UNJUDGED]
     untested = b.verdict == "cannot be tested" or not math.isfinite(b.omnibus.p)
     p = b.omnibus.reason if untested else p_text(b.omnibus.p)
@@ -24,10 +24,10 @@ def brief(study: Study, b: BenchmarkResult) -> str:
 
 
 def _furthest(study: Study, b: BenchmarkResult, judged: Sequence[Shift]) -> str:
-    known = [s for s in judged if math.isfinite(s.estimate.value) and s.margin > 0 and s.estimate.value]
+    known = [s for s in judged if math.isfinite(s.estimate.value) and s.estimate.value]
     if not known:
         return ""
-    s = max(known, key=lambda s: abs(s.estimate.value) / s.margin)
+    s = max(known, key=lambda s: abs(s.estimate.value))  # not in margins: one may be next to nothing
     e = s.estimate
     interval = f" [{signed(e.ci_low)}, {signed(e.ci_high)}]" if math.isfinite(e.ci_low) else ""
     dagger = " †" if study.models.get(s.model) else ""

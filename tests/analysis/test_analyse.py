@@ -463,3 +463,24 @@ def test_an_arm_that_repeats_itself_is_marked(tmp_path: Path, base: float, own: 
     shift = shifts(study(tmp_path, FAST, overrides=written).benchmarks[0])["tiny_llama", "hqq4"]
     assert shift.valid != marked
     assert ("30% of the 4-grams it writes are repeated (5% of the baseline's)" in shift.sentence) == marked
+
+
+def test_a_part_of_a_benchmark_is_said(tmp_path: Path) -> None:
+    sweep = make_sweep(tmp_path, n_clusters=5, items_per_cluster=6)
+    assert not any("A part of" in c for c in analyse(sweep, FAST).benchmarks[0].cautions)
+    for path in (tmp_path / "outputs" / "results").rglob("cell.json"):
+        content = json.loads(path.read_text())
+        content["benchmark"]["limit"] = 30
+        path.write_text(json.dumps(content))
+    assert "A part of the benchmark was asked (limit=30): 30 items." in analyse(sweep, FAST).benchmarks[0].cautions
+
+
+def test_variants_of_one_title_are_told_apart(tmp_path: Path) -> None:
+    make_sweep(tmp_path, benchmarks=("bbq",), n_clusters=8)
+    make_sweep(tmp_path, benchmarks=("bbq+chat",), n_clusters=8, sweep_id="chat")
+    for path in (tmp_path / "outputs" / "results").rglob("cell.json"):
+        content = json.loads(path.read_text())
+        content["benchmark"]["meta"]["title"] = "BBQ"
+        path.write_text(json.dumps(content))
+    found = analyse(tmp_path / "outputs" / "results", FAST)
+    assert [b.title for b in found.benchmarks] == ["BBQ (bbq)", "BBQ (bbq+chat)"]

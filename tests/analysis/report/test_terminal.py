@@ -78,7 +78,7 @@ def test_many_benchmarks_are_parted_into_tables_that_fit(study: Study) -> None:
 def test_each_benchmark_is_one_sentence_with_its_figures(study: Study) -> None:
     b = study.benchmarks[0]
     judged = [s for s in b.shifts if s.verdict != "placebo"]
-    far = max(judged, key=lambda s: abs(s.estimate.value) / s.margin)
+    far = max(judged, key=lambda s: abs(s.estimate.value))
     said = brief(study, b)
     assert said.startswith(f"One: {b.verdict} (p = {b.omnibus.p:.2g}). Of 6 cells ")
     for word in {s.verdict for s in judged}:
