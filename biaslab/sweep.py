@@ -356,7 +356,12 @@ def _planner(*, dry_run: bool = False) -> Callable[[Config], Any]:
     def described(model: Any) -> Any:
         name = repr(model)
         if name not in models:
-            models[name] = describe(model, dry_run=dry_run)
+            try:
+                models[name] = describe(model, dry_run=dry_run)
+            except BiaslabError as error:  # a hub that is away is not asked again for each job
+                models[name] = error
+        if isinstance(models[name], BiaslabError):
+            raise models[name]
         return models[name]
 
     def identified(accel: Any, info: Any) -> Any:  # reads what the accelerator calibrates on

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from biaslab.errors import ConfigError
 from biaslab.models import weights as sizes
 from biaslab.models.base import ModelInfo
 from biaslab.models.folders import read_config, safe_label
 from biaslab.models.hub_errors import hub_errors, offline, offline_forced
-from biaslab.models.hub_files import Silent, cache_dir, listing_of, named_weights, weight_files
+from biaslab.models.hub_files import Silent, cache_dir, listing_of, named_weights, weight_files, without_notes
 from biaslab.models.weights import Weights
 
 
@@ -46,8 +49,11 @@ def _describe(
     """
     from huggingface_hub import hf_hub_download
 
-    with hub_errors(repo_id, revision):
-        path = Path(hf_hub_download(repo_id, "config.json", revision=revision, tqdm_class=Silent))
+    with hub_errors(repo_id, revision), without_notes():
+        here = not offline_forced() and _silent(endpoint)  # huggingface_hub would ask again for half a minute
+        path = Path(
+            hf_hub_download(repo_id, "config.json", revision=revision, tqdm_class=Silent, local_files_only=here)
+        )
         config = read_config(path, f"model.id={repo_id}", trust)
         commit = path.parent.name  # the cache's folder is snapshots/<commit>
         return config, commit, _weights(repo_id, commit, path.parent, config)
@@ -70,6 +76,18 @@ def _weights(repo_id: str, commit: str, folder: Path, config: Mapping[str, Any])
         for entry in HfApi().parse_safetensors_file_metadata(repo_id, file, revision=commit).tensors.values()
     ]
     return sizes.count(tensors, sum(listing[file].size for file in files), config)
+
+
+def _silent(endpoint: str) -> bool:
+    """Whether nothing listens at the hub's address. With a proxy nobody can tell from here: False."""
+    place = urlsplit(endpoint)
+    if getproxies().get(place.scheme) or place.hostname is None:
+        return False
+    try:
+        with socket.create_connection((place.hostname, place.port or (443 if place.scheme == "https" else 80)), 10):
+            return False
+    except OSError:
+        return True
 
 
 def _endpoint() -> str:

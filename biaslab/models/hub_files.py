@@ -138,7 +138,7 @@ def _download(repo_id: str, commit: str, trust: bool, progress: Progress | None)
     _check_disk(repo_id, sum(file.size for file in wanted))
     advance = progress(sum(f.size for f in wanted), len(wanted)) if progress else (lambda _: None)
     for group in (small, weights):
-        with _without_notes(), ThreadPoolExecutor(CONNECTIONS) as pool:
+        with without_notes(), ThreadPoolExecutor(CONNECTIONS) as pool:
             jobs = [pool.submit(_get, repo_id, commit, f, advance) for f in wanted if f.name in group]
             try:
                 for job in jobs:
@@ -187,7 +187,7 @@ def _get(repo_id: str, commit: str, file: RemoteFile, advance: Callable[[int], N
 
 
 @contextmanager
-def _without_notes() -> Iterator[None]:
+def without_notes() -> Iterator[None]:
     """Without huggingface_hub's warning at each connection that broke: it goes on by itself, or raises."""
     from huggingface_hub.utils import logging
 

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -283,8 +284,27 @@ def test_a_hub_that_went_away_leaves_what_is_here(hub: Hub, folder: Path, monkey
         f"{constants}.HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}/{revision}/{filename}"
     )
     assert weights_path(info).is_file()
+    asked: list[str] = []
+    monkeypatch.setattr(
+        "huggingface_hub.file_download.get_hf_file_metadata", lambda *words, **_: asked.append(str(words))
+    )
     with pytest.raises(DataUnavailable, match="not on this machine and the hub cannot be reached"):
         describe_hub("owner/other")
+    assert describe_hub(NAME).identity == info.identity
+    assert asked == []  # and asked again, and waited for, half a minute each time
+
+
+def test_a_sweep_asks_an_absent_hub_once_for_each_model_and_says_it_in_a_line(tmp_path: Path) -> None:
+    env = environment(HF_ENDPOINT="http://127.0.0.1:9", HF_HOME=str(tmp_path / "home"), HF_HUB_OFFLINE="0")
+    words = ["-m", "model=llama,mistral", "accel=hqq4,wanda50", "tracker=none"]
+    begun = time.monotonic()
+    done = subprocess.run(
+        [sys.executable, "-m", "biaslab", *words], cwd=tmp_path, env=env, capture_output=True, text=True
+    )
+    assert time.monotonic() - begun < 25
+    assert done.returncode == 2, done
+    assert done.stderr.count("\n") == 1
+    assert "not on this machine and the hub cannot be reached" in done.stderr
 
 
 def test_the_whole_line_over_the_hub_and_its_progress(tmp_path: Path, folder: Path) -> None:
