@@ -14,10 +14,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from analysis.contrasts import BASELINE, ArmKey
-from analysis.equivalence import equivalence_of
-from analysis.estimates import cluster_mean, student_quantile
+from analysis.equivalence import enough, equivalence_of
+from analysis.estimates import cluster_mean, student_quantile, unseen
 from analysis.frame import Frame
 from analysis.power import chance_in_or_out, clusters_until
+from analysis.resampling import too_few
 from analysis.settings import Settings
 from analysis.study import Estimate
 from analysis.unanswered import scale_ends
@@ -67,7 +68,7 @@ def judge(frame: Frame, model: str, candidate: str, settings: Settings, *, margi
     if margin is None:
         sd = float(np.nanstd(base, ddof=1)) if (~np.isnan(base)).sum() > 1 else math.nan  # as in the report
         margin = equivalence_margin(frame.benchmark, str(frame.meta["score_kind"]), sd, settings)
-    estimate = cluster_mean(own - base, frame.clusters, alpha=settings.alpha)
+    estimate = cluster_mean(own - base, frame.clusters, alpha=settings.alpha, reach=frame.reach)
     only = [int((~np.isnan(a) & np.isnan(b)).sum()) for a, b in ((base, own), (own, base))]
     if not margin > 0:
         reason = "the margin is a share of the baseline's spread of items, and that is 0: give margin="
@@ -126,6 +127,11 @@ def _verdict(
         return PASS, f"all {estimate.n_items} scores are the same" if estimate.exact_zero else "within the margin"
     if not math.isfinite(estimate.se):
         return CANNOT_TELL, estimate.reason
+    if not enough(estimate, settings.alpha):
+        return CANNOT_TELL, too_few(estimate.n_clusters, settings.alpha)
+    if estimate.exact_zero:
+        share = unseen(estimate.n_clusters, settings.alpha)
+        return CANNOT_TELL, f"{estimate.reason}, but up to {share:.0%} of clusters like these may change"
     needed = clusters_to_decide(estimate, margin, settings.alpha, settings.power)
     more = f"; {settled(estimate, needed, settings.power)}" if needed else ""
     return CANNOT_TELL, f"the interval reaches beyond the margin{more}"
@@ -140,7 +146,8 @@ def _decided_by_the_missing(frame: Frame, arm: ArmKey, margin: float, settings: 
     ends = scale_ends(np.column_stack([base, own]), str(frame.meta["score_kind"]))
     for of_own, of_base in (ends, ends[::-1]):
         shift = np.where(np.isnan(own), of_own, own) - np.where(np.isnan(base), of_base, base)
-        if not within(cluster_mean(shift, frame.clusters, alpha=settings.alpha), margin, settings.alpha):
+        found = cluster_mean(shift, frame.clusters, alpha=settings.alpha, reach=frame.reach)
+        if not within(found, margin, settings.alpha):
             return int(gone.sum())
     return 0
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from analysis.clusters import Clusters, Floats
 from analysis.estimates import cluster_mean, interval
+from analysis.resampling import too_few
 from analysis.study import Estimate
 
 
@@ -21,7 +22,8 @@ class Equivalence:
     p_lower : of the null mean <= -margin; p_upper : of mean >= +margin; p : the larger, in [0, 1]. All NaN
         where the estimate has no error.
     ci_low, ci_high : interval of coverage 1 - 2 alpha; inside the margin exactly when p < alpha.
-    equivalent : p < alpha, or every value exactly 0.
+    equivalent : p < alpha, or every value exactly 0 where nothing could have gone unseen; never with fewer clusters
+        than a sign-flip test at alpha takes.
     smallest_margin : the least margin at which these data would show equivalence, NaN without an interval.
     """
 
@@ -44,7 +46,7 @@ def equivalence(values: Floats, clusters: Clusters, *, margin: float, alpha: flo
 
     >>> import numpy as np
     >>> from analysis.clusters import partition
-    >>> equivalence(np.array([0.1, -0.1, 0.0, 0.05]), partition("abcd"), margin=0.5).equivalent
+    >>> equivalence(np.array([0.1, -0.1, 0.0, 0.05, 0.02, -0.04]), partition("abcdef"), margin=0.5).equivalent
     True
     """
     return equivalence_of(cluster_mean(values, clusters, alpha=alpha), margin=margin, alpha=alpha)
@@ -58,17 +60,21 @@ def equivalence_of(estimate: Estimate, *, margin: float, alpha: float = 0.05) ->
     if not margin > 0 and not math.isnan(margin):
         raise ValueError(f"margin={margin}: must be above 0")
     low, high = interval(estimate, alpha=2 * alpha)
-    if estimate.exact_zero:
-        low = high = 0.0
     lower, upper = _one_sided(estimate, margin)
     widest = max(abs(low), abs(high))  # NaN without an interval
-    inside = low > -margin and high < margin
+    inside = low > -margin and high < margin and enough(estimate, alpha)
     return Equivalence(estimate, margin, lower, upper, max(lower, upper), low, high, inside, widest)
 
 
+def enough(estimate: Estimate, alpha: float) -> bool:
+    """Whether there are clusters enough for any claim: t takes their means as normal, and so few cannot show it."""
+    return (estimate.exact_zero and not estimate.reach) or not too_few(estimate.n_clusters, alpha)
+
+
 def _one_sided(estimate: Estimate, margin: float) -> tuple[float, float]:
-    if estimate.exact_zero:
-        return 0.0, 0.0
+    if estimate.exact_zero:  # the chance to see no move in any cluster, were the mean at the margin
+        p = (1 - margin / estimate.reach) ** estimate.n_clusters if estimate.reach > margin else 0.0
+        return p, p
     if not estimate.se > 0 or estimate.n_clusters < 2 or math.isnan(margin):
         return math.nan, math.nan
     from scipy.stats import t as student

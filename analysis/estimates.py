@@ -24,15 +24,18 @@ from analysis.study import Estimate
 ROUNDING = 1e-12
 
 
-def cluster_mean(values: Floats, clusters: Clusters, *, alpha: float = 0.05) -> Estimate:
+def cluster_mean(values: Floats, clusters: Clusters, *, alpha: float = 0.05, reach: float = 0.0) -> Estimate:
     """Mean of `values` with its cluster-robust interval and the two-sided p for mean = 0.
 
     values : (n_items,); NaN means no answer and is left out (n_items and n_clusters count what is there).
     alpha : complement of the interval's coverage.
 
-    Values that are all exactly 0 give 0 without error and p = 1. With one cluster the mean is given, its
-    error is NaN, and `reason` says so; with no values everything is NaN. With no variance between clusters
-    the interval has no width and p is NaN (1 for a mean of 0), because t has no value there.
+    reach : how far a value may be from 0 where only few are, as with answers that change or do not; 0 for scores
+        that any change of the model moves.
+
+    Values that are all exactly 0 give 0 without error and p = 1, and the interval that `unseen` gives. With one
+    cluster the mean is given, its error is NaN, and `reason` says so; with no values everything is NaN. With no
+    variance between clusters the interval has no width and p is NaN (1 for a mean of 0): t has no value there.
 
     Raises ValueError for an infinite value or a wrong length.
 
@@ -48,7 +51,8 @@ def cluster_mean(values: Floats, clusters: Clusters, *, alpha: float = 0.05) -> 
         return missing("no item has an answer in every cell of the comparison")
     mean = float(values.mean())
     if not values.any():
-        return Estimate(0.0, 0.0, 0.0, 0.0, 1.0, n, g, reason=f"exactly 0 in all {n} items")
+        half = reach * unseen(g, alpha / 2)
+        return Estimate(0.0, 0.0, -half, half, 1.0, n, g, reason=f"exactly 0 in all {n} items", reach=reach)
     if g == 1:
         alone = missing(f"1 cluster: no error can be given ({n} items)")
         return replace(alone, value=mean, n_items=n, n_clusters=1)
@@ -63,6 +67,17 @@ def cluster_mean(values: Floats, clusters: Clusters, *, alpha: float = 0.05) -> 
     half = student_quantile(1 - alpha / 2, df) * se
     p = 2 * float(stdtr(df, -abs(mean) / se))
     return Estimate(mean, se, mean - half, mean + half, p, n, g, df=df)
+
+
+def unseen(n_clusters: int, alpha: float) -> float:
+    """The largest share of clusters that may move although none of `n_clusters` did, with chance `alpha` of not one.
+
+    The exact binomial bound (Clopper & Pearson 1934), about 3 / n at 5 %: the rule of three.
+
+    >>> round(unseen(100, 0.05), 4)
+    0.0295
+    """
+    return float(1 - alpha ** (1 / n_clusters))
 
 
 def satterthwaite(sizes: NDArray[np.intp], *, icc: float = 1.0) -> float:
@@ -91,6 +106,9 @@ def satterthwaite(sizes: NDArray[np.intp], *, icc: float = 1.0) -> float:
 
 def interval(estimate: Estimate, *, alpha: float) -> tuple[float, float]:
     """The interval of coverage 1 - alpha of an estimate, whatever alpha it was made with."""
+    if estimate.exact_zero:
+        half = estimate.reach * unseen(estimate.n_clusters, alpha / 2)
+        return -half, half
     if not math.isfinite(estimate.se) or estimate.n_clusters < 2:
         return math.nan, math.nan
     half = student_quantile(1 - alpha / 2, estimate.dof) * estimate.se

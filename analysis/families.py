@@ -161,8 +161,8 @@ def _shift(
 
 def _family(frame: Frame, values: Sequence[Floats], settings: Settings, *, adjust: bool = True) -> list[Estimate]:
     """Estimates of item values; p adjusted over them unless `adjust` is off."""
-    clusters = frame.clusters
-    estimates = [cluster_mean(v, clusters, alpha=settings.alpha) for v in values]
+    clusters, reach = frame.clusters, frame.reach
+    estimates = [cluster_mean(v, clusters, alpha=settings.alpha, reach=reach) for v in values]
     if not adjust or not values:
         return estimates
     rng = np.random.default_rng(settings.seed)

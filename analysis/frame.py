@@ -74,6 +74,13 @@ class Frame:
         """The partition of all items."""
         return partition(self.items["cluster"].tolist())
 
+    @cached_property
+    def reach(self) -> float:
+        """How far an answer that changes can move a score where few may: a rate's scale, at least 1; else 0."""
+        if self.meta["score_kind"] != "rate" or self.scores.isna().all(axis=None):
+            return 0.0
+        return max(1.0, float(np.nanmax(self.scores)) - float(np.nanmin(self.scores)))
+
     @property
     def meta(self) -> Mapping[str, Any]:
         """The benchmark's own description."""

@@ -29,6 +29,8 @@ class Estimate:
     """A mean with its cluster-robust interval; p is two-sided for mean = 0.
 
     df : degrees of freedom of its t, NaN where it has none; n_clusters - 1 for clusters of one size.
+    reach : where every value was exactly 0 and could have been this far from it, as the answers of a rate that few
+        items change; 0 where any change of a model would have moved every value.
 
     p_adjusted : max-|t| (Westfall-Young) adjusted over the family the estimate belongs to, NaN outside one.
     """
@@ -43,6 +45,7 @@ class Estimate:
     p_adjusted: float = math.nan
     reason: str = ""
     df: float = math.nan
+    reach: float = 0.0
 
     @property
     def dof(self) -> float:

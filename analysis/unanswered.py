@@ -176,7 +176,7 @@ def _filled(frame: Frame, arm: ArmKey, own: float, base: float) -> Floats:
 
 
 def _family(frame: Frame, values: Sequence[Floats], settings: Settings) -> list[Estimate]:
-    estimates = [cluster_mean(v, frame.clusters, alpha=settings.alpha) for v in values]
+    estimates = [cluster_mean(v, frame.clusters, alpha=settings.alpha, reach=frame.reach) for v in values]
     rng = np.random.default_rng(settings.seed)
     p = family_p(np.column_stack(values), frame.clusters, n_resamples=settings.n_resamples, rng=rng)
     return [replace(e, p_adjusted=float(q)) for e, q in zip(estimates, p, strict=True)]

@@ -12,8 +12,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from analysis.equivalence import enough
 from analysis.errors import AnalysisError
-from analysis.estimates import interval, student_quantile
+from analysis.estimates import interval, student_quantile, unseen
 from analysis.power import chance_in_or_out, clusters_until
 from analysis.resampling import too_few
 from analysis.settings import Settings
@@ -50,8 +51,10 @@ def equivalence_margin(benchmark: str, score_kind: str, item_sd: float, settings
 
 def within(estimate: Estimate, margin: float, alpha: float) -> bool:
     """Whether the interval of coverage 1 - 2 alpha lies inside +-margin (two one-sided tests at alpha)."""
-    if estimate.exact_zero:  # whatever the margin, and where it cannot be given
+    if estimate.exact_zero and not estimate.reach:  # whatever the margin, and where it cannot be given
         return True
+    if not enough(estimate, alpha):
+        return False
     low, high = interval(estimate, alpha=2 * alpha)
     return low > -margin and high < margin
 
@@ -71,7 +74,7 @@ def cell_verdict(
         return CellVerdict("placebo", f"A placebo: {figures} is noise by construction.")
     if part == "inert":
         return CellVerdict("inert", f"Inert: the arm changed no logit of this model (shift {figures}).")
-    if estimate.exact_zero:
+    if estimate.exact_zero and within(estimate, margin, alpha):
         return CellVerdict("exactly unchanged", f"Exactly unchanged: {estimate.reason}.")
     if within(estimate, margin, alpha):
         return CellVerdict("unchanged", _unchanged(estimate, margin, unit, alpha))
@@ -127,11 +130,28 @@ def _inconclusive(estimate: Estimate, margin: float, unit: str, alpha: float, po
     figures = estimate_text(estimate, unit, alpha)
     if not math.isfinite(estimate.se):
         return CellVerdict("inconclusive", f"Inconclusive: {figures}; {estimate.reason}.")
+    if not enough(estimate, alpha):
+        return CellVerdict("inconclusive", f"Inconclusive: {figures}; {too_few(estimate.n_clusters, alpha)}.")
+    if estimate.exact_zero:
+        return _unseen(estimate, margin, unit, alpha)
     needed = clusters_needed(estimate, margin, alpha, power)
     more = f"; {settled(estimate, needed, power)}" if needed else ""
     return CellVerdict(
         "inconclusive",
         f"Inconclusive: {figures} neither shows a change nor stays inside the margin of {margin:.3g}{more}.",
+        needed,
+    )
+
+
+def _unseen(estimate: Estimate, margin: float, unit: str, alpha: float) -> CellVerdict:
+    """Of answers none of which changed, in too few clusters to exclude that others would."""
+    share = unseen(estimate.n_clusters, alpha)
+    needed = math.ceil(math.log(alpha) / math.log1p(-margin / estimate.reach)) + 1 if margin > 0 else None
+    more = f"; {needed} clusters without a change would show it" if needed else ""
+    return CellVerdict(
+        "inconclusive",
+        f"Inconclusive: {estimate.reason}, but up to {share:.0%} of clusters like these {estimate.n_clusters} may "
+        f"change, and the margin is {margin:.3g} {unit}{more}.",
         needed,
     )
 

@@ -61,14 +61,29 @@ def test_sign_and_unit_change_nothing() -> None:
 
 
 def test_what_has_no_error_is_equivalent_only_if_exactly_zero() -> None:
-    same = equivalence(np.zeros(5), partition(range(5)), margin=0.1)
+    same = equivalence(np.zeros(3), partition(range(3)), margin=0.1)
     assert same.equivalent
     assert (same.p, same.smallest_margin) == (0.0, 0.0)
     alone = equivalence(np.array([0.01, 0.02]), partition("aa"), margin=0.1)
     assert not alone.equivalent
     assert math.isnan(alone.p)
+    few = equivalence(np.array([0.01, 0.02, 0.0, 0.01, 0.01]), partition("abcde"), margin=0.5)
+    assert few.p < 0.05
+    assert not few.equivalent  # no sign-flip test exists with 5 clusters
     with pytest.raises(ValueError, match="margin=0"):
         equivalence_of(cluster_mean(np.zeros(3), partition(range(3))), margin=0.0)
+
+
+@pytest.mark.parametrize("n", [40, 148, 149, 400])
+def test_answers_none_of_which_changed_are_shown_within_a_margin_by_the_exact_binomial_bound(n: int) -> None:
+    """With a true share of changes at the margin, none is seen with chance at most alpha (scipy's binomial test)."""
+    estimate = cluster_mean(np.zeros(n), partition(range(n)), reach=1.0)
+    found = equivalence_of(estimate, margin=0.02)
+    expected = stats.binomtest(0, n, 0.02, alternative="less")
+    assert found.p == pytest.approx(expected.pvalue)
+    assert found.equivalent == (expected.pvalue < 0.05) == (n >= 149)
+    assert found.ci_high == pytest.approx(stats.binomtest(0, n).proportion_ci(0.9).high)
+    assert estimate.ci_high == pytest.approx(stats.binomtest(0, n).proportion_ci(0.95).high)
 
 
 def test_a_shift_at_the_margin_is_called_equivalent_at_most_at_the_level() -> None:
