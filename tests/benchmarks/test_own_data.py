@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from biaslab.benchmarks.prompts import Prompts
 from biaslab.config import LABEL
 from biaslab.errors import DataMismatch, DataUnavailable
 from biaslab.models.base import ModelInfo
+from tests.cli.run import environment
 
 MODEL = ModelInfo("m", "local", "sha256:0", "/nowhere", "LlamaForCausalLM", {})
 ROWS = [
@@ -104,6 +107,21 @@ def test_a_row_of_a_parquet_file_is_named(tmp_path: Path) -> None:
     file = save(tmp_path / "x.parquet", [{"more": "a", "less": "b"}, {"more": "c", "less": None}])
     with pytest.raises(DataMismatch, match=r"x\.parquet: row 2: column 'less' is empty"):
         Pairs(file=file).data_sha256()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are counted in /proc, which Linux has")
+def test_no_thread_outlives_the_reading_of_a_parquet_file(tmp_path: Path) -> None:
+    """One that did aborted the process in some runs (exit code 134) after the line that said what is wrong."""
+    file = save(tmp_path / "x.parquet", [{"more": "a", "less": "b"}, {"more": None, "less": "d"}])
+    code = (
+        "import os, pathlib, pyarrow.parquet\n"
+        "from biaslab.benchmarks.own_data import read_table\n"
+        f"path = pathlib.Path({file!r})\n"
+        "count = lambda: len(os.listdir('/proc/self/task'))\n"
+        "before = count(); table = read_table(path, path.read_bytes()); print(len(table.rows), count() - before)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment(), check=True)
+    assert done.stdout.split() == ["2", "0"]
 
 
 def test_a_missing_file_and_a_strange_suffix(tmp_path: Path) -> None:
