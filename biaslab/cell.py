@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from biaslab.benchmarks.base import Benchmark, Item
+from biaslab.benchmarks.returned import items_of, metrics_of, record_of, requests_of
 from biaslab.config import Config, DecodingConfig, PromptConfig
 from biaslab.engine.batching import Batch
 from biaslab.engine.prompts import tokenize_seconds
@@ -22,7 +23,6 @@ from biaslab.engine.requests import (
     Request,
     Response,
 )
-from biaslab.errors import CellFailed
 from biaslab.models.base import LoadedModel, ModelInfo
 from biaslab.own_class import code_of
 from biaslab.results.chunks import Chunks
@@ -111,7 +111,7 @@ def benchmark_label(benchmark: Benchmark, prompt: PromptConfig) -> str:
 def select(spec: CellSpec, config: Config, info: ModelInfo) -> tuple[list[Item], list[Item]]:
     """The items the cell asks, and what it must ask beside them (empty for most benchmarks)."""
     items = choose(
-        spec.benchmark.items(info),
+        items_of(spec.benchmark, info),
         limit=config.limit,
         categories=config.categories,
         sample=config.sample,
@@ -140,7 +140,7 @@ def compute(
     start = time.perf_counter()
     own, beside = select(spec, config, model.info)
     items = [*own, *beside]
-    asked = [tuple(spec.benchmark.requests(item)) for item in items]
+    asked = [requests_of(spec.benchmark, item) for item in items]
     built, rows, spent = time.perf_counter(), [], _Spent()
     tokenized = tokenize_seconds(model.tokenizer)
     for repeat in range(spec.decoding.repeats):
@@ -155,7 +155,7 @@ def compute(
     frame["reference"] = frame["item"].isin({item.id for item in beside})
     if beside:
         frame = spec.benchmark.contrast(frame)
-    metrics = {k: dataclasses.asdict(m) for k, m in spec.benchmark.metrics(frame).items()}
+    metrics = {k: dataclasses.asdict(m) for k, m in metrics_of(spec.benchmark, frame).items()}
     frame = frame[~frame["reference"]].drop(columns="reference").reset_index(drop=True)
     frame["detail"] = [json.dumps(finite(d), ensure_ascii=False) for d in frame["detail"]]
     scored = time.perf_counter()
@@ -243,7 +243,7 @@ def unpack(packed: Sequence[Any]) -> Response:
 def count_requests(spec: CellSpec, config: Config, info: ModelInfo) -> int:
     """How many requests `compute` will make, for a progress bar."""
     own, beside = select(spec, config, info)
-    return spec.decoding.repeats * sum(len(spec.benchmark.requests(item)) for item in (*own, *beside))
+    return spec.decoding.repeats * sum(len(requests_of(spec.benchmark, item)) for item in (*own, *beside))
 
 
 def _seeds(seed: int, repeat: int, items: Sequence[Item], asked: Sequence[Sequence[Request]]) -> list[int]:
@@ -266,9 +266,7 @@ def _rows(
     for item, requests in zip(items, asked, strict=True):
         mine = responses[position : position + len(requests)]
         position += len(requests)
-        record = benchmark.score(item, mine)
-        if (record.score != record.score) != (record.outcome in ("refused", "unparsed", "too_long")):
-            raise CellFailed(f"{benchmark.name}: item {item.id} scored {record.score} as {record.outcome!r}")
+        record = record_of(benchmark, item, mine)
         rows.append(
             {
                 "item": item.id,

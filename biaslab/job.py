@@ -25,6 +25,7 @@ from biaslab.models.base import GENERATED_ONLY, LoadedModel, ModelInfo
 from biaslab.models.hub_files import Progress as Fetching
 from biaslab.models.hub_files import fetch
 from biaslab.models.placement import Placement
+from biaslab.own_code import raised_in
 from biaslab.plan import JobPlan
 from biaslab.results.ledger import entry_words
 from biaslab.results.store import Store
@@ -354,10 +355,12 @@ def _active(spec: CellSpec, arm: Arm) -> dict[str, Any] | None:
 
 
 def explain(error: Exception, device: str) -> str:
-    """An error in words; for memory that ran out, with what is free and what would help."""
+    """An error in words, and where in a user's own file; for memory that ran out, what is free and what would help."""
     if isinstance(error, BiaslabError):
         return str(error)
     words = f"{type(error).__name__}: {error}"
+    if where := raised_in(error):
+        words += f" ({where})"
     if not (isinstance(error, MemoryError) or "OutOfMemory" in type(error).__name__ or "allocate memory" in words):
         return words
     from biaslab.models.loading import free_memory

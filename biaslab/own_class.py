@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from biaslab.errors import BiaslabError, ConfigError
+from biaslab.own_code import raised_in
 
 T = TypeVar("T")
 
@@ -79,7 +80,8 @@ def users_code(what: str) -> Iterator[None]:
         raise
     except Exception as error:
         words = " ".join(f"{type(error).__name__}: {error}".split())
-        raise ConfigError(f"{what} failed ({words})") from error
+        place = f" in {where}" if (where := raised_in(error)) else ""
+        raise ConfigError(f"{what} failed ({words}){place}") from error
 
 
 def _own_class(target: str, base: type, wrong_with: Callable[[type], str | None]) -> type:
@@ -126,9 +128,14 @@ def lacks(cls: type, names: tuple[str, ...], kind: type) -> str | None:
     return f"it lacks the class attributes {', '.join(absent)} ({kind.__name__})" if absent else None
 
 
+def is_own(cls: type) -> bool:
+    """Whether a class is the user's own, not one that ships with biaslab."""
+    return not cls.__module__.startswith("biaslab.")
+
+
 def code_of(cls: type) -> dict[str, str]:
     """The hash of the source of a class that is not biaslab's, as an entry of a cell's identity; {} for ours."""
-    if cls.__module__.startswith("biaslab."):
+    if not is_own(cls):
         return {}
     source = inspect.getsourcefile(cls)
     return {"code": hashlib.sha256(Path(source).read_bytes()).hexdigest() if source else ""}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from biaslab.accel.base import Accelerator
 from biaslab.accel.custom import Custom
 from biaslab.accel.stack import label
+from biaslab.benchmarks.returned import check_class, items_of, requests_of
 from biaslab.cell import CellSpec, cell_spec, select
 from biaslab.config import LABEL, Config, ModelConfig
 from biaslab.errors import ConfigError, Unsupported
@@ -18,6 +19,7 @@ from biaslab.models.custom import describe_custom, own_label, own_model
 from biaslab.models.embedded.organisms import describe_organism
 from biaslab.models.loading import describe_embedded, describe_hub, describe_local
 from biaslab.models.placement import Placement, decide, machine
+from biaslab.own_class import is_own
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,26 @@ def yaml_default(choice: str, accel: Accelerator) -> Accelerator:
     merged = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(type(accel)), values))
     assert isinstance(merged, Accelerator)
     return merged
+
+
+def check_own_benchmarks(plans: Iterable[JobPlan]) -> None:
+    """Ask each benchmark of the user's own everything but its scores. Raises ConfigError for what it gets wrong.
+
+    A class that generates and does not say so would be asked greedily, whatever decoding was typed.
+    """
+    seen = set()
+    for plan in plans:
+        config = plan.config
+        part = (config.limit, config.sample, tuple(config.categories), config.seed)
+        for spec in plan.cells:
+            benchmark, info = spec.benchmark, plan.info
+            key = (type(benchmark), repr(benchmark), info.identity, part)
+            if not is_own(type(benchmark)) or key in seen:
+                continue
+            seen.add(key)
+            own, beside = select(spec, config, info)
+            asked = [requests_of(benchmark, item) for item in (*own, *beside)]
+            check_class(benchmark, asked, whole=len(own) == len(items_of(benchmark, info)))
 
 
 def _check_categories(specs: Sequence[CellSpec], config: Config, info: ModelInfo) -> None:

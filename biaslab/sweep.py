@@ -11,6 +11,7 @@ import logging
 import os
 import shlex
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ from biaslab.config import Config, validate
 from biaslab.console import Reporter, fail
 from biaslab.errors import BiaslabError, ConfigError, StoreError
 from biaslab.expand import job_configs, own_part
+from biaslab.own_code import raised_in
 from biaslab.results.claims import host_name
 from biaslab.results.ledger import benchmark_words, entry_words
 from biaslab.results.schema import SCHEMA_VERSION
@@ -38,6 +40,8 @@ log = logging.getLogger(__name__)
 
 LEDGER = "sweep.json"
 JOB_LEDGER = "cells.json"
+#: Beside results: tracebacks of a user's own code that failed before anything began.
+REFUSED = "refused.log"
 
 
 class Stop(SystemExit):
@@ -135,11 +139,11 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Hydra ships no types
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Plan the one job of a single run."""
-        _guarded(lambda: _start(config.hydra.run.dir, [own_part(config)]))
+        _guarded(lambda: _start(config.hydra.run.dir, [own_part(config)]), Path(config.outputs))
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Plan every job of a multirun."""
-        _guarded(lambda: _start_multirun(config))
+        _guarded(lambda: _start_multirun(config), Path(config.outputs))
 
 
 def run_job(composed: DictConfig) -> list[dict[str, Any]]:
@@ -212,7 +216,9 @@ def _finish(sweep: Sweep, interrupted: bool) -> int:
     analysed = _analyse(sweep)
     _finish_tracking(sweep)
     for entry in bad:
-        fail(f"{entry_words(entry)}: {entry['state']} {entry['error']}".rstrip())
+        record = sweep.outputs / "results" / entry["path"] / "failure.json"
+        kept = f"; traceback: {record}" if entry["state"] == "failed" and record.is_file() else ""
+        fail(f"{entry_words(entry)}: {entry['state']} {entry['error']}".rstrip() + kept)
     if bad:
         fail(f"{len(bad)} of {len(sweep.cells)} cells are not there; run the same line again: {typed_line()}")
     return 3 if bad or not analysed else 0
@@ -241,6 +247,8 @@ def _start_multirun(config: DictConfig) -> None:
 
 
 def _start(folder: str, jobs: Sequence[Config]) -> None:
+    from biaslab.plan import check_own_benchmarks
+
     plans, refused = {}, []
     plan = _planner(dry_run=jobs[0].dry_run)
     for checked in jobs:
@@ -255,6 +263,7 @@ def _start(folder: str, jobs: Sequence[Config]) -> None:
     if not plans:
         raise refused[0][1]
     _check_labels(plan.info for plan in plans.values())
+    check_own_benchmarks(plans.values())
     first = next(iter(plans.values())).config
     sweep = Sweep(Path(folder), Path(first.outputs), first, created=_now())
     _enter_plans(sweep, plans)
@@ -264,7 +273,7 @@ def _start(folder: str, jobs: Sequence[Config]) -> None:
         _print_dry_run(sweep)
         raise Stop(0)
     for _, reason in refused:
-        fail(f"refused: {reason}")
+        fail(f"refused: {reason}{_keep_traceback(reason, sweep.outputs)}")
     if note := Store(sweep.outputs / "results").prepare():
         fail(f"note: {note}")
     sweep.write("running")
@@ -380,14 +389,39 @@ def _planner(*, dry_run: bool = False) -> Callable[[Config], Any]:
     return plan
 
 
-def _guarded(action: Any) -> None:
-    """Run a callback's work; say a BiaslabError in one line and leave with its code."""
+def _guarded(action: Any, outputs: Path) -> None:
+    """Run a callback's work; say an error in one line and leave with its code.
+
+    An exception of a user's own code makes the request a wrong one. Hydra would turn any exception into a warning.
+    """
     try:
         action()
     except BiaslabError as error:
         log.debug("refused", exc_info=True)
-        fail(str(error))
+        fail(f"{error}{_keep_traceback(error, outputs)}")
         raise Stop(error.exit_code) from error
+    except Exception as error:
+        where = raised_in(error)
+        place = f" ({where})" if where else ""
+        fail(f"{type(error).__name__}: {error}{place}{_keep_traceback(error, outputs)}")
+        raise Stop(ConfigError.exit_code if where else BiaslabError.exit_code) from error
+
+
+def _keep_traceback(error: BaseException, outputs: Path) -> str:
+    """Put the traceback of an unexpected exception where it can be read; the words that say where, "" for none."""
+    cause: BaseException | None = error
+    while isinstance(cause, BiaslabError):
+        cause = cause.__cause__
+    if cause is None or (cause is not error and not raised_in(cause)):
+        return ""
+    path = outputs / REFUSED
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as file:
+            file.write(f"{_now()} {typed_line()}\n{redact(''.join(traceback.format_exception(error)))}\n")
+    except OSError:
+        return ""  # the line itself is the message
+    return f"; traceback: {path}"
 
 
 def _analyse(sweep: Sweep) -> bool:

@@ -9,6 +9,7 @@ from biaslab.accel.base import Accelerator
 from biaslab.errors import CellFailed
 from biaslab.labels import changed
 from biaslab.models.base import LoadedModel
+from biaslab.own_code import defined_in
 
 #: Fields that make replicates of one accelerator, not another accelerator: they stay out of its label.
 REPLICATES = frozenset({"calibration.seed"})
@@ -51,7 +52,8 @@ def applied(model: LoadedModel, accel: Accelerator, name: str) -> LoadedModel:
     if accel.kind == "baseline":
         return done
     if not isinstance(done, LoadedModel) or len(done.facts) != n_facts + 1:
-        raise CellFailed(f"{name}: apply must return the LoadedModel with one Fact of this step added")
+        where = defined_in(type(accel), "apply")
+        raise CellFailed(f"{name}: apply must return the LoadedModel with one Fact of this step added ({where})")
     return done
 
 

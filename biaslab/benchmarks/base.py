@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+#: Kinds of score that the analysis has an equivalence margin for.
+SCORE_KINDS = ("log-odds", "log-prob", "rate")
+
+
 @dataclass(frozen=True)
 class Meta:
     """What a reader must know of a benchmark; stored in every cell and shown in every report.
@@ -41,6 +45,23 @@ class Meta:
     direction: str | None
     neutral: float = 0.0
     content_warning: bool = False
+
+
+def wrong_meta(meta: Meta) -> str | None:
+    """What is wrong with a Meta, "meta.field=value: what is needed", or None. Types are not checked when it is made."""
+    texts = ("title", "source", "licence", "score_unit", "formula", "cluster")
+    for name in texts:
+        if not isinstance(value := getattr(meta, name), str) or not value.strip():
+            return f"meta.{name}={value!r}: a text is needed"
+    if meta.score_kind not in SCORE_KINDS:
+        return f"meta.score_kind={meta.score_kind!r}: choose one of {', '.join(SCORE_KINDS)}"
+    if meta.direction is not None and (not isinstance(meta.direction, str) or not meta.direction.strip()):
+        return f"meta.direction={meta.direction!r}: a text is needed, or None where a sign means nothing"
+    if isinstance(meta.neutral, bool) or not isinstance(meta.neutral, int | float) or not math.isfinite(meta.neutral):
+        return f"meta.neutral={meta.neutral!r}: a number is needed"
+    if not isinstance(meta.content_warning, bool):
+        return f"meta.content_warning={meta.content_warning!r}: True or False"
+    return None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from biaslab import own_class
-from biaslab.benchmarks.base import Benchmark, Item, Meta, Metric, Record
+from biaslab.benchmarks.base import Benchmark, Item, Meta, Metric, Record, wrong_meta
 from biaslab.engine.requests import Request, Response
 from biaslab.models.base import ModelInfo
 from biaslab.own_class import lacks, own_object
@@ -77,4 +77,6 @@ def _own(benchmark: Benchmark) -> Benchmark | None:
 
 
 def _wrong_with(cls: type) -> str | None:
-    return lacks(cls, ("name",), str) or lacks(cls, ("version",), int) or lacks(cls, ("meta",), Meta)
+    wrong = lacks(cls, ("name",), str) or lacks(cls, ("version",), int) or lacks(cls, ("meta",), Meta)
+    wrong = wrong or lacks(cls, ("generates", "prompted"), bool)
+    return wrong or wrong_meta(getattr(cls, "meta"))  # noqa: B009 - a bare type has none, this one was found to
