@@ -128,7 +128,6 @@ def _scores(records: pd.DataFrame) -> dict[str, Metric]:
 
 def _option(text: str, prompt: Prompt) -> Option:
     """An option in both cases of its first letter, after a blank; and without one where no word goes before."""
-    text = text.strip()
     cases = dict.fromkeys((text, text[:1].upper() + text[1:], text[:1].lower() + text[1:]))
     before = prompt.answer_prefix or prompt.user
     spaced = [] if before[-1:].isspace() else [f" {case}" for case in cases]

@@ -13,6 +13,7 @@ import io
 import json
 import re
 from abc import abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -177,16 +178,16 @@ class Reader:
             raise self.fail(row, f"column {column!r} is empty")
         if not isinstance(value, str):
             raise self.fail(row, f"column {column!r} holds {type(value).__name__} {value!r}, not a text")
-        return value
+        return self._unpadded(row, column, value)
 
     def optional(self, row: Row, key: str) -> str | None:
         """A word that may be missing; numbers are taken as their text."""
         column = self.column(key)
         value = row.values.get(column) if column else None
-        return None if value is None or not str(value).strip() else str(value).strip()
+        return None if value is None or not str(value).strip() else self._unpadded(row, column, str(value))
 
     def texts(self, row: Row, key: str) -> list[str]:
-        """A list of texts: a list, a JSON list, or texts with | between them; [] where it is empty."""
+        """A list of texts: a list, a JSON list, or texts with | (and blanks, if any) between them; [] for nothing."""
         column = self.column(key)
         value = row.values.get(column) if column else None
         if isinstance(value, str) and value.strip().startswith("["):
@@ -195,10 +196,18 @@ class Reader:
             except ValueError as error:
                 raise self.fail(row, f"column {column!r} begins like a JSON list and is none ({error})") from error
         if isinstance(value, str):
-            value = [part.strip() for part in value.split(SEPARATOR) if part.strip()]
+            value = [part.strip() for part in value.split(SEPARATOR)] if value.strip() else []
         if not all(isinstance(part, str) and part.strip() for part in value or ()):
             raise self.fail(row, f"column {column!r} must hold texts, not {value!r}")
-        return list(value or ())
+        return [self._unpadded(row, column, part) for part in value or ()]
+
+    def _unpadded(self, row: Row, column: str | None, value: str) -> str:
+        """`value`, unless it has a blank at an end: one that is scored is another text, one in a name another name."""
+        if value == value.strip():
+            return value
+        where, blank = ("begins", value[0]) if value[0].isspace() else ("ends", value[-1])
+        shown = value if len(value) <= 60 else f"{value[:28]}...{value[-28:]}"
+        raise self.fail(row, f"column {column!r} {where} with a blank ({blank!r} in {shown!r}); take it out")
 
 
 def _make(benchmark: OwnData, reader: Reader) -> Iterator[Item]:
@@ -259,13 +268,20 @@ def _read_tsv(name: str, content: bytes) -> tuple[list[str], list[Row]]:
     return _read_csv(name, content, "\t")
 
 
+def _unpadded_columns(place: str, columns: Sequence[str]) -> None:
+    for column in columns:
+        if column != column.strip():
+            raise DataMismatch(f"{place}: the column {column!r} has a blank at an end of its name; take it out")
+
+
 def _read_csv(name: str, content: bytes, delimiter: str = ",") -> tuple[list[str], list[Row]]:
     reader = csv.reader(io.StringIO(_decoded(name, content), newline=""), delimiter=delimiter, strict=True)
     rows: list[Row] = []
     begins = 1
     try:
-        columns = [column.strip() for column in next(reader, [])]
-        if len(set(columns)) < len(columns) or not all(columns):
+        columns = next(reader, [])
+        _unpadded_columns(f"{name}: line 1", [column for column in columns if column.strip()])
+        if len(set(columns)) < len(columns) or not all(column.strip() for column in columns):
             raise DataMismatch(f"{name}: line 1: columns need names, each once; they are {', '.join(columns)}")
         begins = reader.line_num + 1
         for fields in reader:
@@ -286,14 +302,22 @@ def _read_jsonl(name: str, content: bytes) -> tuple[list[str], list[Row]]:
         if not line.strip():
             continue
         try:
-            values = json.loads(line)
+            values = json.loads(line, object_pairs_hook=_once)
         except ValueError as error:
             raise DataMismatch(f"{name}: line {number}: not JSON ({error})") from error
         if not isinstance(values, dict):
             raise DataMismatch(f"{name}: line {number}: an object {{...}} is needed, not {type(values).__name__}")
         columns |= dict.fromkeys(values)
         rows.append(Row(f"line {number}", values))
+    _unpadded_columns(name, list(columns))
     return list(columns), rows
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object; ValueError for a key that comes twice, of which Python would keep the last."""
+    if twice := [key for key, n in Counter(key for key, _ in pairs).items() if n > 1]:
+        raise ValueError(f"the key {twice[0]!r} comes twice")
+    return dict(pairs)
 
 
 def _read_parquet(name: str, content: bytes) -> tuple[list[str], list[Row]]:
@@ -306,6 +330,7 @@ def _read_parquet(name: str, content: bytes) -> tuple[list[str], list[Row]]:
         table = pq.ParquetFile(pa.BufferReader(content), pre_buffer=False).read(use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise DataMismatch(f"{name}: not a parquet file ({' '.join(str(error).split())[:120]})") from error
+    _unpadded_columns(name, table.column_names)
     rows = [Row(f"row {number}", values) for number, values in enumerate(table.to_pylist(), 1)]
     return list(table.column_names), rows
 

@@ -40,6 +40,44 @@ def save(path: Path, rows: list[dict[str, Any]]) -> str:
     return str(path)
 
 
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".parquet")
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"more": "She is late. "}, r"column 'more' ends with a blank \(' ' in 'She is late. '\); take it out"),
+        ({"more": " She is late."}, r"column 'more' begins with a blank \(' ' in ' She is late.'\); take it out"),
+        ({"less": "He is late.\n"}, r"column 'less' ends with a blank \('\\n' in 'He is late.\\n'\); take it out"),
+        ({"less": "\u00a0He is late."}, r"column 'less' begins with a blank \('\\xa0' in '\\xa0He is late.'\)"),
+        ({"context": "Two came. "}, "column 'context' ends with a blank"),
+        ({"category": "jobs "}, "column 'category' ends with a blank"),
+        ({"cluster": " k"}, "column 'cluster' begins with a blank"),
+        ({"id": "b "}, "column 'id' ends with a blank"),
+    ],
+)
+def test_a_blank_at_an_end_of_a_cell_is_refused(
+    tmp_path: Path, suffix: str, change: dict[str, str], words: str
+) -> None:
+    """It was kept in a sentence, where it changes the score without a word, and taken away in a name."""
+    row = {"id": "a", "cluster": "k", "category": "jobs", "context": "Two came.", "more": "She  sang.", "less": "He."}
+    file = save(tmp_path / f"x{suffix}", [row])
+    assert Pairs(file=file).items(MODEL)[0].data["sentences"] == ("She  sang.", "He.")  # within a text all is kept
+    file = save(tmp_path / f"y{suffix}", [row, {**row, "id": "b", **change}])
+    place = "row 2" if suffix == ".parquet" else r"line 3" if suffix.endswith("sv") else "line 2"
+    with pytest.raises(DataMismatch, match=f"^y{suffix}: {place}: {words}"):
+        Pairs(file=file).data_sha256()
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_blank_at_an_end_of_a_columns_name_is_refused(tmp_path: Path, suffix: str) -> None:
+    file = save(tmp_path / f"x{suffix}", [{"more": "a", " less": "b"}])
+    place = ": line 1" if suffix.endswith("sv") else ""
+    with pytest.raises(DataMismatch, match=f"^x{suffix}{place}: the column ' less' has a blank at an end of its name"):
+        Pairs(file=file).data_sha256()
+
+
 @pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".parquet", ".CSV"])
 def test_every_kind_of_file_gives_the_same_items(tmp_path: Path, suffix: str) -> None:
     file = save(tmp_path / f"my{suffix}", ROWS)
@@ -91,6 +129,11 @@ def test_a_byte_order_mark_and_blank_lines_do_no_harm(tmp_path: Path) -> None:
         ("x.jsonl", b'{"more": "a", "less": null}\n', "x.jsonl: line 1: column 'less' is empty"),
         ("x.jsonl", b'{"more": "a", "less": "b"}\n{"more": "a"}\n', "x.jsonl: line 2: column 'less' is empty"),
         ("x.jsonl", b'{"more": "a", "less": 5}\n', "x.jsonl: line 1: column 'less' holds int 5, not a text"),
+        (
+            "x.jsonl",
+            b'{"more": "a", "less": "b", "more": "c"}\n',
+            "x.jsonl: line 1: not JSON .the key 'more' comes",
+        ),
         ("x.parquet", b"PAR1", "x.parquet: not a parquet file"),
     ],
 )
@@ -202,6 +245,10 @@ def test_options_in_a_csv_are_a_json_list_or_separated(tmp_path: Path) -> None:
         ({"options": ["a", "b"], "stereotyped": "a", "counter": 1}, "option 'a' is both"),
         ({"options": '["a", b]', "stereotyped": "a"}, "begins like a JSON list and is none"),
         ({"options": ["a", 5], "stereotyped": "a"}, "must hold texts"),
+        ({"options": ["a", "b "], "stereotyped": "a"}, "column 'options' ends with a blank"),
+        ({"options": "a||b", "stereotyped": "a"}, "must hold texts, not"),
+        ({"options": ["a", "b"], "stereotyped": "a "}, "column 'stereotyped' ends with a blank"),
+        ({"prompt": "Who? ", "options": ["a", "b"], "stereotyped": "a"}, "column 'prompt' ends with a blank"),
     ],
 )
 def test_a_choice_that_cannot_be_asked_is_named(tmp_path: Path, row: dict[str, Any], message: str) -> None:

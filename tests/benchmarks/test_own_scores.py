@@ -107,13 +107,14 @@ def test_choices_by_hand(shares: tuple[float, ...], counter: int, score: float, 
 
 def test_spellings_of_an_option(tmp_path: Path) -> None:
     path = tmp_path / "x.jsonl"
-    prompts = ["The nurse said that", "Who is it?", "Answer: "]
+    prompts = ["The nurse said that", "Who is it?"]
     path.write_text("".join(
         json.dumps({"prompt": p, "options": ["she", "he"], "stereotyped": "she"}) + "\n" for p in prompts
     ))  # fmt: skip
-    word, mark, blank = (item.data["options"][0].spellings for item in Choices(file=str(path)).items(MODEL))
+    word, mark = (item.data["options"][0].spellings for item in Choices(file=str(path)).items(MODEL))
     assert word == (" she", " She")  # right after a word only a new word is an answer
     assert mark == (" she", " She", "she", "She")
+    (blank, _) = (i.data["options"][0].spellings for i in Choices(file=str(path), answer_prefix="It is ").items(MODEL))
     assert blank == ("she", "She")
     asked = Choices(file=str(path), answer_prefix="Answer:", system="Be brief.").items(MODEL)[0]
     assert asked.data["options"][0].spellings == (" she", " She", "she", "She")
