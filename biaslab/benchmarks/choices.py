@@ -20,7 +20,7 @@ import numpy as np
 
 from biaslab.benchmarks.base import Item, Meta, Metric, Record
 from biaslab.benchmarks.metrics import from_detail
-from biaslab.benchmarks.own_data import Columns, OwnData, Reader, Row, by_part, example, mean_of
+from biaslab.benchmarks.own_data import Columns, OwnData, Reader, Row, by_part, example, mean_of, plain
 from biaslab.engine.requests import Choice, ChoiceResponse, Option, Prompt, Request, Response
 
 if TYPE_CHECKING:
@@ -75,6 +75,9 @@ class Choices(OwnData):
             raise reader.fail(row, f"option {options[counter]!r} is both stereotyped and its counter")
         prompt = Prompt(user=reader.text(row, "prompt"), system=self.system, answer_prefix=self.answer_prefix)
         made = tuple(_option(text, prompt) for text in options)
+        if (alike := _alike(made)) is not None:
+            pair = f"column {self.columns.options!r}: {alike[0]!r} and {alike[1]!r} cannot be told apart"
+            raise reader.fail(row, f"{pair}: but for a capital, blanks or how a letter is coded they are one answer")
         return {"prompt": prompt, "options": made, "stereotyped": stereotyped, "counter": counter}
 
     def requests(self, item: Item) -> Sequence[Request]:
@@ -124,6 +127,16 @@ def _scores(records: pd.DataFrame) -> dict[str, Metric]:
         "pct_stereotyped": mean_of(records, chosen, "%"),
         "mass_outside": mean_of(records, from_detail(records, "mass_outside"), "probability"),
     }
+
+
+def _alike(options: Sequence[Option]) -> tuple[str, str] | None:
+    """The first two options with a spelling in common: each would be given the other's probability, too."""
+    owner: dict[str, str] = {}
+    for option in options:
+        for spelling in {plain(spelling) for spelling in option.spellings}:
+            if owner.setdefault(spelling, option.label) != option.label:
+                return owner[spelling], option.label
+    return None
 
 
 def _option(text: str, prompt: Prompt) -> Option:

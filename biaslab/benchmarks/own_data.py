@@ -12,6 +12,7 @@ import hashlib
 import io
 import json
 import re
+import unicodedata
 from abc import abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -333,6 +334,15 @@ def _read_parquet(name: str, content: bytes) -> tuple[list[str], list[Row]]:
     _unpadded_columns(name, table.column_names)
     rows = [Row(f"row {number}", values) for number, values in enumerate(table.to_pylist(), 1)]
     return list(table.column_names), rows
+
+
+def plain(text: str) -> str:
+    r"""A text without what no reader sees: composed as Unicode's NFC, one blank for any run of them.
+
+    >>> plain("a \n b") == plain("a b"), plain("e\u0301") == plain("\u00e9")
+    (True, True)
+    """
+    return " ".join(unicodedata.normalize("NFC", text).split())
 
 
 def by_part(records: pd.DataFrame, make: Callable[[pd.DataFrame], Mapping[str, Metric]]) -> dict[str, Metric]:

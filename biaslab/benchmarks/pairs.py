@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from biaslab.benchmarks.base import Item, Meta, Metric, Record, check_choice
-from biaslab.benchmarks.own_data import Columns, OwnData, Reader, Row, by_part, example, mean_of
+from biaslab.benchmarks.own_data import Columns, OwnData, Reader, Row, by_part, example, mean_of, plain
 from biaslab.benchmarks.planted import direction
 from biaslab.engine.requests import LogLikelihood, LogLikelihoodResponse, Prompt, Request, Response
 
@@ -72,8 +72,9 @@ class Pairs(OwnData):
     def item_data(self, reader: Reader, row: Row) -> dict[str, Any]:
         """Two different sentences and the text before them."""
         more, less = reader.text(row, "more"), reader.text(row, "less")
-        if more == less:
-            raise reader.fail(row, f"{self.columns.more!r} and {self.columns.less!r} are the same sentence")
+        if plain(more) == plain(less):
+            seen = "" if more == less else "; they differ in blanks, or in how a letter is coded, alone"
+            raise reader.fail(row, f"{self.columns.more!r} and {self.columns.less!r} are the same sentence{seen}")
         return {"sentences": (more, less), "context": reader.optional(row, "context") or ""}
 
     def requests(self, item: Item) -> Sequence[Request]:

@@ -117,6 +117,11 @@ def test_a_byte_order_mark_and_blank_lines_do_no_harm(tmp_path: Path) -> None:
         ("x.csv", b"more,more\na,b\n", "x.csv: line 1: columns need names, each once; they are more, more"),
         ("x.csv", b"more,less\na,b\nc, \n", "x.csv: line 3: column 'less' is empty"),
         ("x.csv", b"more,less\na,a\n", "x.csv: line 2: 'more' and 'less' are the same sentence"),
+        (
+            "x.csv",
+            b"more,less\na b,a  b\n",
+            "x.csv: line 2: 'more' and 'less' are the same sentence; they differ in bl",
+        ),
         ("x.csv", b"id,more,less\nk,a,b\nl,c,d\nk,e,f\n", "x.csv: line 4: id 'k' is already that of line 2"),
         ("x.csv", b"id,more,less\n,a,b\n", "x.csv: line 2: column 'id' is empty"),
         (
@@ -245,6 +250,18 @@ def test_options_in_a_csv_are_a_json_list_or_separated(tmp_path: Path) -> None:
         ({"options": ["a", "b"], "stereotyped": "a", "counter": 1}, "option 'a' is both"),
         ({"options": '["a", b]', "stereotyped": "a"}, "begins like a JSON list and is none"),
         ({"options": ["a", 5], "stereotyped": "a"}, "must hold texts"),
+        (
+            {"options": ["Yes", "yes", "no"], "stereotyped": "Yes"},
+            "'Yes' and 'yes' cannot be told apart: but for a cap",
+        ),
+        (
+            {"options": ["no", "an  old man", "An old man"], "stereotyped": "no"},
+            "'an  old man' and 'An old man' cannot",
+        ),
+        (
+            {"options": ["Jos\u00e9", "Jose\u0301"], "stereotyped": 1},
+            "'Jos\u00e9' and 'Jose\u0301' cannot be told apart",
+        ),
         ({"options": ["a", "b "], "stereotyped": "a"}, "column 'options' ends with a blank"),
         ({"options": "a||b", "stereotyped": "a"}, "must hold texts, not"),
         ({"options": ["a", "b"], "stereotyped": "a "}, "column 'stereotyped' ends with a blank"),
@@ -256,6 +273,14 @@ def test_a_choice_that_cannot_be_asked_is_named(tmp_path: Path, row: dict[str, A
     path.write_text(json.dumps({"prompt": "p"} | row) + "\n")
     with pytest.raises(DataMismatch, match=f"x.jsonl: line 1: .*{message}"):
         Choices(file=str(path)).data_sha256()
+
+
+def test_options_that_differ_in_more_than_the_first_letters_case_are_told_apart(tmp_path: Path) -> None:
+    rows = [{"prompt": "p", "options": ["YES", "yes", "yesterday"], "stereotyped": "yes"}]
+    (item,) = Choices(file=save(tmp_path / "x.jsonl", rows)).items(MODEL)
+    spellings = [set(option.spellings) for option in item.data["options"]]
+    assert not set.intersection(*spellings)
+    assert item.data["stereotyped"] == 1
 
 
 def test_a_mapped_column_that_is_not_there_is_an_error_even_if_optional(tmp_path: Path) -> None:
