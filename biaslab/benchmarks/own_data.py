@@ -213,6 +213,7 @@ class Reader:
 
 def _make(benchmark: OwnData, reader: Reader) -> Iterator[Item]:
     first: dict[str, str] = {}
+    _all_or_none(reader)
     for number, row in enumerate(reader.table.rows):
         name = _identified(reader, row) or f"row-{number:05d}"
         if name in first:
@@ -221,6 +222,22 @@ def _make(benchmark: OwnData, reader: Reader) -> Iterator[Item]:
         cluster = reader.optional(row, "cluster") or name
         category = reader.optional(row, "category") or "all"
         yield Item(name, cluster, category, reader.optional(row, "group") or "", benchmark.item_data(reader, row))
+
+
+def _all_or_none(reader: Reader) -> None:
+    """Raise DataMismatch for a row that has no cluster, category or group where another row has one.
+
+    Its default would not look like one: a category "all" beside named ones, a group "", a cluster of its own.
+    """
+    for key in ("cluster", "category", "group"):
+        named = [(row, reader.optional(row, key)) for row in reader.table.rows]
+        there = next(((row, name) for row, name in named if name is not None), None)
+        lacking = next((row for row, name in named if name is None), None)
+        if there is not None and lacking is not None:
+            has = f"{there[0].place} has {there[1]!r} there"
+            raise reader.fail(
+                lacking, f"column {reader.column(key)!r} is empty, and {has}; fill it in every row or in none"
+            )
 
 
 def _identified(reader: Reader, row: Row) -> str | None:
@@ -256,6 +273,9 @@ def read_table(path: Path, content: bytes) -> Table:
 
 
 def _decoded(name: str, content: bytes) -> str:
+    if b"\0" in content:  # every letter of ASCII has one in UTF-16
+        line = content[: content.index(b"\0")].count(b"\n") + 1
+        raise DataMismatch(f"{name}: line {line}: holds a zero byte, as UTF-16 does; save it as UTF-8")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -267,6 +287,19 @@ def _decoded(name: str, content: bytes) -> str:
 
 def _read_tsv(name: str, content: bytes) -> tuple[list[str], list[Row]]:
     return _read_csv(name, content, "\t")
+
+
+def _not_separated_otherwise(name: str, columns: Sequence[str], delimiter: str) -> None:
+    """Raise DataMismatch for a header that is one column with another separator in it, as a spreadsheet may save it."""
+    advice = {",": "save it with commas", "\t": "save it with tabs"}[delimiter]
+    if len(columns) != 1:
+        return
+    for other, words in ((";", "semicolons"), ("\t", "tabs"), (",", "commas")):
+        if other in columns[0]:
+            kinds = {"\t": " or call it .tsv", ",": " or call it .csv"}
+            raise DataMismatch(
+                f"{name}: line 1: one column {columns[0]!r}: separated by {words}? {advice}{kinds.get(other, '')}"
+            )
 
 
 def _unpadded_columns(place: str, columns: Sequence[str]) -> None:
@@ -281,6 +314,7 @@ def _read_csv(name: str, content: bytes, delimiter: str = ",") -> tuple[list[str
     begins = 1
     try:
         columns = next(reader, [])
+        _not_separated_otherwise(name, columns, delimiter)
         _unpadded_columns(f"{name}: line 1", [column for column in columns if column.strip()])
         if len(set(columns)) < len(columns) or not all(column.strip() for column in columns):
             raise DataMismatch(f"{name}: line 1: columns need names, each once; they are {', '.join(columns)}")

@@ -71,6 +71,26 @@ def test_a_blank_at_an_end_of_a_cell_is_refused(
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("key", ["cluster", "category", "group"])
+@pytest.mark.parametrize("first", [True, False])
+def test_a_row_without_what_others_have_is_refused(tmp_path: Path, suffix: str, key: str, first: bool) -> None:
+    """It became category "all" (or group "", or a cluster of its own) beside the named ones."""
+    rows = [{"kind": "jobs", "more": "a", "less": "b"}, {"kind": None, "more": "c", "less": "d"}]
+    file = save(tmp_path / f"x{suffix}", rows if first else rows[::-1])
+    number = 2 if suffix.endswith("sv") else 1
+    word = "row" if suffix == ".parquet" else "line"
+    empty, full = (number + 1, number) if first else (number, number + 1)
+    columns = PairColumns(**{key: "kind"})
+    words = f"column 'kind' is empty, and {word} {full} has 'jobs' there; fill it in every row or in none"
+    with pytest.raises(DataMismatch, match=f"^x{suffix}: {word} {empty}: {words}$"):
+        Pairs(file=file, columns=columns).data_sha256()
+    file = save(tmp_path / f"y{suffix}", [row | {"kind": None} for row in rows])
+    items = Pairs(file=file, columns=columns).items(MODEL)
+    assert {(i.category, i.group) for i in items} == {("all", "")}
+    assert len({i.cluster for i in items}) == 2
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_a_blank_at_an_end_of_a_columns_name_is_refused(tmp_path: Path, suffix: str) -> None:
     file = save(tmp_path / f"x{suffix}", [{"more": "a", " less": "b"}])
     place = ": line 1" if suffix.endswith("sv") else ""
@@ -111,6 +131,20 @@ def test_a_byte_order_mark_and_blank_lines_do_no_harm(tmp_path: Path) -> None:
         ("x.csv", b"", "x.csv: no rows"),
         ("x.csv", b"more,less\n", "x.csv: no rows"),
         ("x.csv", b"more,less\na,caf\xe9\n", r"x.csv: line 2: not UTF-8 \(byte 0xe9\); save it as UTF-8"),
+        (
+            "x.csv",
+            "more,less\na,b\n".encode("utf-16"),
+            "x.csv: line 1: holds a zero byte, as UTF-16 does; save it as UT",
+        ),
+        ("x.jsonl", '{"more": "a"}'.encode("utf-16-le"), "x.jsonl: line 1: holds a zero byte, as UTF-16 does; save it"),
+        (
+            "x.csv",
+            b"more;less\na, b;c\n",
+            "x.csv: line 1: one column 'more;less': separated by semicolons. save it with",
+        ),
+        ("x.csv", b"more\tless\na\tc\n", r"x.csv: .*: separated by tabs\? save it with commas or call it .tsv"),
+        ("x.tsv", b"more;less\na, b;c\n", r"x.tsv: .*: separated by semicolons\? save it with tabs"),
+        ("x.tsv", b"more,less\na,b\n", r"x.tsv: .*: separated by commas\? save it with tabs or call it .csv"),
         ("x.csv", b"more,less\na,b\nc\n", "x.csv: line 3: 1 fields where the header has 2"),
         ("x.csv", b'more,less\n"a\nb",c\nd,e,f\n', "x.csv: line 4: 3 fields where the header has 2"),
         ("x.csv", b'more,less\na,b\n"c,d\n', "x.csv: line 3: unexpected end of data"),
