@@ -20,7 +20,8 @@ import numpy as np
 
 from biaslab.benchmarks.base import Item, Meta, Metric, Record
 from biaslab.benchmarks.metrics import from_detail
-from biaslab.benchmarks.own_data import Columns, OwnData, Reader, Row, by_part, example, mean_of, plain
+from biaslab.benchmarks.own_data import Columns, OwnData, Reader, by_part, example, mean_of
+from biaslab.benchmarks.own_table import Row, plain
 from biaslab.engine.requests import Choice, ChoiceResponse, Option, Prompt, Request, Response
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from biaslab.benchmarks.base import Item, Meta, Metric, Record, check_choice
-from biaslab.benchmarks.own_data import Columns, OwnData, Reader, Row, by_part, example, mean_of, plain
+from biaslab.benchmarks.own_data import Columns, OwnData, Reader, by_part, example, mean_of
+from biaslab.benchmarks.own_table import Row, plain
 from biaslab.benchmarks.planted import direction
 from biaslab.engine.requests import LogLikelihood, LogLikelihoodResponse, Prompt, Request, Response
 

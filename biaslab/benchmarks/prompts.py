@@ -27,7 +27,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from biaslab.benchmarks.base import Item, Meta, Metric, Record, check_choice
 from biaslab.benchmarks.metrics import answer_rates
-from biaslab.benchmarks.own_data import Columns, OwnData, Reader, Row, by_part, example, mean_of
+from biaslab.benchmarks.own_data import Columns, OwnData, Reader, by_part, example, mean_of
+from biaslab.benchmarks.own_table import Row
 from biaslab.benchmarks.parsing import DEGENERATE, choose_group, clean, refuses, repetition
 from biaslab.engine.requests import Generate, GenerateResponse, Prompt, Request, Response
 

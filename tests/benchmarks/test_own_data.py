@@ -197,7 +197,7 @@ def test_no_thread_outlives_the_reading_of_a_parquet_file(tmp_path: Path) -> Non
     file = save(tmp_path / "x.parquet", [{"more": "a", "less": "b"}, {"more": None, "less": "d"}])
     code = (
         "import os, pathlib, pyarrow.parquet\n"
-        "from biaslab.benchmarks.own_data import read_table\n"
+        "from biaslab.benchmarks.own_table import read_table\n"
         f"path = pathlib.Path({file!r})\n"
         "count = lambda: len(os.listdir('/proc/self/task'))\n"
         "before = count(); table = read_table(path, path.read_bytes()); print(len(table.rows), count() - before)\n"
