@@ -21,6 +21,7 @@ from biaslab.models.base import Model, ModelInfo
 from biaslab.models.folders import describe_local, safe_label
 from biaslab.models.kept import keep, user_cache
 from biaslab.own_class import code_of, lacks, own_object, users_code
+from biaslab.own_code import defined_in
 
 if TYPE_CHECKING:
     import torch
@@ -96,7 +97,8 @@ def _saved(model: Model, asked: str, folder: Path) -> tuple[torch.Tensor, str]:
         torch.manual_seed(0)  # one that sets no seed gives the same weights again
         loaded = model.load()
     if (wrong := _wrong_return(loaded)) is not None:
-        raise ConfigError(f"{asked}: load() must return (model, tokenizer); {wrong}")
+        where = defined_in(type(model), "load")
+        raise ConfigError(f"{asked}: load() must return (model, tokenizer); {wrong} ({where})")
     module, tokenizer = loaded
     with users_code(f"{asked}: asking what load() returned"):
         logits = _logits(module.cpu().eval(), tokenizer)

@@ -8,6 +8,7 @@ from typing import Any
 
 from biaslab.errors import ConfigError
 from biaslab.own_class import own_object
+from biaslab.own_code import raised_in
 from biaslab.tracking.base import Tracker, TrackerConfig
 
 
@@ -59,5 +60,6 @@ class Guarded(Tracker):
         try:
             return call()
         except Exception as error:  # the user's own code
-            self.errors.append(f"{type(error).__name__}: {error}")
+            place = f" in {where}" if (where := raised_in(error)) else ""
+            self.errors.append(f"{type(error).__name__}: {error}{place}")
             return None

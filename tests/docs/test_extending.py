@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shlex
 from pathlib import Path
 
@@ -102,6 +103,7 @@ def test_a_tracker_that_raises_costs_no_sweep(folder: Path) -> None:
     line = tracker.finish(None)
     assert line.startswith("ledger: ")
     assert "tracker Ledger: 2 calls failed (FileNotFoundError: " in line
+    assert re.search(r" in Ledger\.begin, \S*ledger\.py:\d+\); no result", line)
     assert line.endswith("; no result is lost")
 
 

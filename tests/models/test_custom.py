@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -318,6 +319,11 @@ def test_a_wrong_class_is_one_line_and_leaves_nothing_behind(module: str, target
     assert str(raised.value).startswith("model.target=")
     assert WRONG[target] in str(raised.value)
     assert "\n" not in str(raised.value)
+    method = next((m for m in ("load", "fingerprint") if f"{m}() failed" in WRONG[target]), "")
+    method = "load" if "load() must return" in str(raised.value) else method
+    if method:  # where it is written, too
+        name = target.removeprefix("{}.")
+        assert re.search(rf"[ (]{name}\.{method}, \S*{module}\.py:\d+\)?$", str(raised.value))
     assert not (tmp_path / "cache").exists() or kept(tmp_path) == []
 
 
