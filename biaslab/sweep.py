@@ -139,7 +139,7 @@ class SweepCallback(Callback):  # type: ignore[misc]  # Hydra ships no types
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Plan the one job of a single run."""
-        _guarded(lambda: _start(config.hydra.run.dir, [own_part(config)]), Path(config.outputs))
+        _guarded(lambda: _start_run(config), Path(config.outputs))
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Plan every job of a multirun."""
@@ -237,6 +237,14 @@ def current_sweep() -> Sweep | None:
 def typed_line() -> str:
     """What was typed, as a line that can be typed again."""
     return redact(shlex.join(["python", "-m", "biaslab", *sys.argv[1:]]))
+
+
+def _start_run(config: DictConfig) -> None:
+    from biaslab.launchers import check_multirun
+
+    launcher = config.hydra.launcher
+    check_multirun(config.hydra.runtime.choices["hydra/launcher"], str(launcher.get("_target_", "")), typed_line())
+    _start(config.hydra.run.dir, [own_part(config)])
 
 
 def _start_multirun(config: DictConfig) -> None:

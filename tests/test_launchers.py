@@ -22,6 +22,15 @@ def test_a_misspelt_launcher_key_is_named(tmp_path: Path) -> None:
     assert ended.err.count("\n") == 1
 
 
+@pytest.mark.parametrize("choice", ["slurm", "ray", "joblib"])
+def test_a_launcher_without_m_is_refused_before_anything_runs(tmp_path: Path, choice: str) -> None:
+    ended = biaslab(tmp_path, f"hydra/launcher={choice}", "accel=none", "benchmark=planted", "limit=4")
+    assert (ended.code, ended.out, ended.err.count("\n")) == (2, "", 1), ended
+    assert f"hydra/launcher={choice}: launches only what is typed with -m; add it: " in ended.err
+    assert f"python -m biaslab -m hydra/launcher={choice} accel=none benchmark=planted limit=4" in ended.err
+    assert not list(tmp_path.rglob("sweep.json"))
+
+
 @pytest.mark.parametrize("name", ["SlurmLauncher", "RayLauncher", "JoblibLauncher"])
 def test_a_lacking_library_is_said_with_the_line_that_installs_it(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     monkeypatch.setattr(launchers, "find_spec", lambda _: None)

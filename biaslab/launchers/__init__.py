@@ -131,6 +131,17 @@ def register_launchers(target: str) -> None:
     Plugins.instance().register(cls)
 
 
+def check_multirun(choice: str, target: str, line: str) -> None:
+    """ConfigError where a line without -m chooses a launcher: Hydra would run it in this process, without a word.
+
+    choice, target : hydra/launcher as it was chosen, and hydra.launcher._target_. line : what was typed.
+    """
+    if target.endswith(".BasicLauncher"):
+        return
+    with_m = line.replace("python -m biaslab", "python -m biaslab -m", 1)
+    raise ConfigError(f"hydra/launcher={choice}: launches only what is typed with -m; add it: {with_m}")
+
+
 def _namespace() -> ModuleType:
     """The module NAMESPACE, by which Hydra finds the class; made here, for no file has that name."""
     package, _, name = NAMESPACE.partition(".")
