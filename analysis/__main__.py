@@ -63,6 +63,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     verb = args.pop(0) if args and args[0] in VERBS else ""
     try:
+        code = _answer(verb, args)
+        sys.stdout.flush()  # here, where a reader that is gone is met, not when Python ends
+        return code
+    except BrokenPipeError:  # the reader, such as `head`, has seen enough; nobody is left to tell
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        for stream in (sys.stdout, sys.stderr):
+            os.dup2(nowhere, stream.fileno())
+        return 0
+
+
+def _answer(verb: str, args: list[str]) -> int:
+    try:
         return _verb(verb, args) if verb else _report(args)
     except AnalysisError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -70,9 +82,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted: the results are as they were", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough; nobody is left to tell
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
 
 
 def _version() -> str:

@@ -6,7 +6,7 @@ import os
 import sys
 from typing import NoReturn
 
-from biaslab.console import fail
+from biaslab.console import fail, outlive_reader
 
 
 def main() -> NoReturn:
@@ -40,6 +40,7 @@ def run_line() -> int:
     from biaslab.errors import BiaslabError
     from biaslab.messages import one_line
 
+    outlive_reader()
     try:
         config.register()
         config.register_resolvers()

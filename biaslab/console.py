@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from biaslab.secrets import redact
 
@@ -152,6 +153,40 @@ def visible(text: str) -> str:
 def fail(message: str) -> None:
     """One line of what went wrong, on standard error."""
     print(f"biaslab: {visible(redact(' '.join(message.split())))}", file=sys.stderr, flush=True)
+
+
+def let_go_of_output() -> None:
+    """Send what is still printed nowhere: the reader (`| head`) has seen enough, and nobody is left to tell."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(nowhere, stream.fileno())
+
+
+def outlive_reader() -> None:
+    """From now on a reader that goes away (`| head`) ends the output alone, not the work behind it."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is not getattr(sys, f"__{name}__") or not isinstance(stream, io.TextIOWrapper):
+            continue  # a notebook's, a test's
+        stream.flush()
+        raw = _Unread(stream.fileno(), "w", closefd=False)
+        buffer: Any = raw if stream.write_through else io.BufferedWriter(raw)  # python -u
+        wrapped = io.TextIOWrapper(
+            buffer, stream.encoding, stream.errors, line_buffering=stream.line_buffering,
+            write_through=stream.write_through,
+        )  # fmt: skip
+        setattr(sys, name, wrapped)
+
+
+class _Unread(io.FileIO):
+    """A file whose writes go nowhere once its reader is gone."""
+
+    def write(self, content: Any) -> int:
+        try:
+            return super().write(content)
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+            return len(content)
 
 
 def _is_interactive() -> bool:

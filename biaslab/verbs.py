@@ -8,19 +8,30 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from biaslab.console import fail
+from biaslab.console import fail, let_go_of_output
 from biaslab.errors import BiaslabError, ConfigError
 
 LINE = "  {name:18} {state:4} {text}"
 
 
 def main(argv: Sequence[str]) -> int:
-    """Run the verb `argv[0]` with its arguments."""
+    """Run the verb `argv[0]` with its arguments; 0 if whoever reads its output has seen enough."""
+    try:
+        code = _run(argv)
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        let_go_of_output()
+        return 0
+
+
+def _run(argv: Sequence[str]) -> int:
     try:
         return VERBS[argv[0]](argv[1:])
     except BiaslabError as error:

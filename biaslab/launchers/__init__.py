@@ -50,7 +50,9 @@ class Work:
         from omegaconf import open_dict
 
         from biaslab.config import register, register_resolvers
+        from biaslab.console import outlive_reader
 
+        outlive_reader()  # a worker of this machine may print where the typed line does
         try:
             os.chdir(self.folder)
         except OSError as error:

@@ -68,3 +68,37 @@ def test_the_first_word_of_a_newcomer_is_answered(tmp_path: Path) -> None:
     nothing = biaslab(tmp_path, "status")
     advice = "name an outputs folder, or one sweep's (outputs/sweeps/<id>)"
     assert (nothing.code, nothing.err) == (2, f"biaslab: status: no sweep in outputs; {advice}\n")
+
+
+def read_in_part(folder: Path, line: str) -> tuple[int, str]:
+    """Exit code and standard error of a command whose reader is gone after one line."""
+    command = f"set -o pipefail; {{ {sys.executable} -m {line}; }} | {{ read line; }}"
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=folder, env=environment(), capture_output=True, text=True, timeout=240
+    )
+    return done.returncode, done.stderr
+
+
+@pytest.mark.parametrize("verb", ["status", "status watch=0.2", "profile", "list"])
+def test_a_verb_whose_reader_has_seen_enough_ends_quietly(tmp_path: Path, verb: str) -> None:
+    assert biaslab(tmp_path, "accel=none", "benchmark=planted", "limit=4", "analysis=skip", "tracker=none").code == 0
+    if "watch" in verb:  # which ends by itself where nothing is left to wait for
+        shutil.rmtree(tmp_path / "outputs" / "results" / "planted")
+    for _ in range(3):  # the reader may be quicker or slower
+        assert read_in_part(tmp_path, f"biaslab {verb}") == (0, "")
+
+
+@pytest.mark.parametrize("line", ["--help", "power --help", "recommend"])
+def test_the_analysis_ends_quietly_too(tmp_path: Path, line: str) -> None:
+    command = f"{sys.executable} -m analysis {line} 2>&1 | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(
+        ["bash", "-c", command], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=240
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_sweep_whose_reader_is_gone_goes_on_to_its_end(tmp_path: Path) -> None:
+    line = "biaslab accel=hqq4 benchmark=[planted,planted_choices] limit=8 analysis.n_resamples=99 tracker=none"
+    assert read_in_part(tmp_path, line.replace("[", "\\[").replace("]", "\\]")) == (0, "")
+    assert len(list(tmp_path.rglob("cell.json"))) == 4
+    assert len(list(tmp_path.rglob("report.html"))) == 1
