@@ -30,7 +30,7 @@ from biaslab.results.claims import host_name
 from biaslab.results.ledger import benchmark_words, entry_words
 from biaslab.results.schema import SCHEMA_VERSION
 from biaslab.results.store import CellRef, Store, read_json, replace_json
-from biaslab.secrets import redact
+from biaslab.secrets import RedactingFormatter, redact
 from biaslab.tracking.base import NoTracker, Tracker, make_tracker
 
 if TYPE_CHECKING:
@@ -187,6 +187,16 @@ def job_lost(number: int, reason: str) -> None:
     _Current.reporter.say(f"! job {number}: {reason.splitlines()[0]}")
 
 
+def withdraw(refusal: BiaslabError) -> None:
+    """Take the planned sweep back, for no job of it was taken on: nothing is left that `status` could tell of."""
+    sweep, _Current.sweep = _Current.sweep, None
+    log.error("no job was taken on", exc_info=refusal)
+    _Current.reporter.stop()
+    _Current.tracker.stop()
+    if sweep is not None:
+        (sweep.folder / LEDGER).unlink(missing_ok=True)
+
+
 def finish(*, interrupted: bool = False) -> int:
     """Join the jobs' ledgers, analyse, print the verdicts and what is missing; the exit code."""
     _Current.reporter.stop()
@@ -252,6 +262,17 @@ def _start_multirun(config: DictConfig) -> None:
 
     register_launchers(str(config.hydra.launcher.get("_target_", "")))
     _start(config.hydra.sweep.dir, job_configs(config))
+    _keep_log(Path(config.hydra.sweep.dir) / f"{config.hydra.job.name}.log")
+
+
+def _keep_log(path: Path) -> None:
+    """What this process logs while workers run the jobs goes to a file, made when there is something to log.
+
+    Hydra sets up logs for jobs alone, and Python prints what no log takes on the terminal.
+    """
+    handler = logging.FileHandler(path, encoding="utf-8", delay=True)
+    handler.setFormatter(RedactingFormatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
+    logging.getLogger().addHandler(handler)
 
 
 def _start(folder: str, jobs: Sequence[Config]) -> None:

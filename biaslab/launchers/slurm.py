@@ -8,18 +8,23 @@ checkpoint) and finds in the store what it had finished, chunks of a long cell a
 
 from __future__ import annotations
 
+import io
 import re
+import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
 from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmititLauncher
 
+from biaslab.errors import ConfigError
 from biaslab.launchers import Work, done, works
-from biaslab.sweep import job_lost
+from biaslab.sweep import job_lost, withdraw
 
 #: States from which a job does not come back by itself.
 ENDED = frozenset(
@@ -77,20 +82,14 @@ class SlurmLauncher(BaseSubmititLauncher):  # type: ignore[misc]  # the plug-in 
     _EXECUTOR = "slurm"
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[Any]:
-        """Run all jobs; lost ones are reported to the sweep, not raised."""
-        import submitit
-
-        executor = submitit.AutoExecutor(
-            folder=self.params["submitit_folder"],
-            cluster="slurm",
-            slurm_max_num_timeout=self.params["max_num_timeout"],
-        )
-        asked = {k: v for k, v in self.params.items() if k not in OURS and v not in (None, {}, [])}
-        executor.update_parameters(**{k if k in SHARED else f"slurm_{k}": v for k, v in asked.items()})
+        """Run all jobs; lost ones are reported to the sweep, not raised. ConfigError if sbatch takes none."""
         Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
         batch = works(self, job_overrides, initial_job_idx)
-        with executor.batch():
-            jobs = [executor.submit(Requeued(work)) for work in batch]
+        try:
+            jobs = self._submit(batch)
+        except ConfigError as error:
+            withdraw(error)
+            raise
         try:
             self._wait({job: work.number for job, work in zip(jobs, batch, strict=True)})
         except KeyboardInterrupt:
@@ -98,6 +97,33 @@ class SlurmLauncher(BaseSubmititLauncher):  # type: ignore[misc]  # the plug-in 
             print(f"biaslab: the jobs stay in the queue; scancel {array} ends them", flush=True)
             raise
         return [done() for _ in jobs]
+
+    def _submit(self, batch: Sequence[Work]) -> list[Any]:
+        import submitit
+
+        if absent := [program for program in ("sbatch", "srun") if shutil.which(program) is None]:
+            raise ConfigError(
+                f"hydra/launcher=slurm: no {' and no '.join(absent)} on this machine; type the line where jobs are "
+                "submitted from (a login node), or leave hydra/launcher out to compute here"
+            )
+        executor = submitit.AutoExecutor(
+            folder=self.params["submitit_folder"],
+            cluster="slurm",
+            slurm_max_num_timeout=self.params["max_num_timeout"],
+        )
+        asked = {k: v for k, v in self.params.items() if k not in OURS and v not in (None, {}, [])}
+        executor.update_parameters(**{k if k in SHARED else f"slurm_{k}": v for k, v in asked.items()})
+        try:
+            with redirect_stderr(io.StringIO()) as twice:  # submitit prints what it raises
+                with executor.batch():
+                    jobs = [executor.submit(Requeued(work)) for work in batch]
+        except submitit.core.utils.FailedJobError as error:
+            raise ConfigError(
+                f"hydra/launcher=slurm: {_words(str(error))}; nothing was submitted: set hydra.launcher.partition, "
+                f"account, gpus_per_node, ... to what this cluster has (sinfo shows it)"
+            ) from error
+        print(twice.getvalue(), end="", file=sys.stderr)
+        return jobs
 
     def _wait(self, waiting: dict[Any, int]) -> None:
         """Until every job has a result or is lost."""
@@ -151,6 +177,16 @@ def _obituary(job: Any, state: str) -> str:
     except OSError:
         text = ""
     return f"Slurm job {job.job_id} is lost: {words}\n{text}"
+
+
+def _words(refusal: str) -> str:
+    """What sbatch said, in one line.
+
+    >>> _words("sbatch: error: invalid partition specified: gpus\\nsbatch: error: Batch job submission failed")
+    'sbatch: error: invalid partition specified: gpus; Batch job submission failed'
+    """
+    lines = [line.strip() for line in refusal.splitlines() if line.strip()]
+    return "; ".join([*lines[:1], *(line.removeprefix("sbatch: error: ") for line in lines[1:])]) or "sbatch failed"
 
 
 def _last_line(text: str) -> str:

@@ -50,6 +50,38 @@ def test_partition_account_gpus_array_and_limits_reach_sbatch(tmp_path: Path) ->
     assert not any("hydra" in text or "poll" in text for text in asked if text.startswith("--"))
 
 
+REFUSED = (
+    'echo "sbatch: error: invalid partition specified: gpus" >&2; '
+    'echo "sbatch: error: Batch job submission failed: Invalid partition name specified" >&2; exit 1'
+)
+LINE = ("-m", "hydra/launcher=slurm", "accel=hqq4,hqq8", "benchmark=planted", "limit=4", "tracker=none",
+        "analysis=skip")  # fmt: skip
+
+
+def test_what_sbatch_refuses_is_one_line_and_leaves_no_sweep(tmp_path: Path) -> None:
+    path = commands(tmp_path / "bin", srun="exit 1", sbatch=REFUSED, squeue="exit 0", sacct="exit 1")
+    kept = tmp_path / "outputs" / "sweeps" / "before" / "sweep.json"
+    kept.parent.mkdir(parents=True)
+    kept.write_text("{}")
+    ended = biaslab(tmp_path, *LINE, "hydra.launcher.partition=gpus", env={"PATH": path})
+    assert (ended.code, ended.out, ended.err.count("\n")) == (2, "", 1), ended
+    assert ended.err.startswith(
+        "biaslab: hydra/launcher=slurm: sbatch: error: invalid partition specified: gpus; Batch job submission failed: "
+        "Invalid partition name specified; nothing was submitted: set hydra.launcher.partition, "
+    )
+    assert list(tmp_path.rglob("sweep.json")) == [kept]
+    (log,) = tmp_path.rglob("biaslab.log")
+    assert "Traceback" in log.read_text()
+    assert "FailedJobError" in log.read_text()
+
+
+def test_a_machine_without_slurm_is_said_in_one_line(tmp_path: Path) -> None:
+    ended = biaslab(tmp_path, *LINE, env={"PATH": commands(tmp_path / "bin").partition(":")[0]})
+    assert (ended.code, ended.out, ended.err.count("\n")) == (2, "", 1), ended
+    assert "hydra/launcher=slurm: no sbatch and no srun on this machine; type the line where jobs are" in ended.err
+    assert not list(tmp_path.rglob("sweep.json"))
+
+
 @dataclass(frozen=True)
 class Job:
     job_id: str
