@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -22,14 +22,14 @@ class Reporter:
 
     def __init__(self) -> None:
         self.total = 0
-        self.done = 0
+        self._dealt: set[str] = set()
         self._progress: Progress | None = None
         self._cells: TaskID | None = None
         self._requests: TaskID | None = None
 
     def start(self, total: int) -> None:
         """Begin a sweep of `total` cells."""
-        self.total, self.done = total, 0
+        self.total = total
         if _is_interactive():
             self._start_bars()
 
@@ -43,17 +43,24 @@ class Reporter:
         if self._progress is not None and self._requests is not None:
             self._progress.advance(self._requests, n)
 
-    def end_cell(self, line: str) -> None:
-        """Count the cell as dealt with and say how in one line."""
-        self.done += 1
-        if self._progress is not None:
-            if self._requests is not None:
-                self._progress.remove_task(self._requests)
-                self._requests = None
-            if self._cells is not None:
-                self._progress.advance(self._cells)
-        count = f"[{self.done}/{self.total}] " if self.total else ""
-        self.say(count + line)
+    def end_cell(self, line: str, cell: str, *, news: bool = True) -> None:
+        """Count the cell, by its path, as dealt with and say how in one line.
+
+        news : False where nothing was done, which is not said again of a baseline that an earlier job had.
+        """
+        if self._progress is not None and self._requests is not None:
+            self._progress.remove_task(self._requests)
+            self._requests = None
+        if news or cell not in self._dealt:
+            self.end_cells(line, [cell])
+
+    def end_cells(self, line: str, cells: Iterable[str]) -> None:
+        """Count cells, by their paths, each once however many jobs share it, and say how they ended in one line."""
+        before = len(self._dealt)
+        self._dealt.update(cells)
+        if self._progress is not None and self._cells is not None:
+            self._progress.advance(self._cells, len(self._dealt) - before)
+        self.say((f"[{len(self._dealt)}/{self.total}] " if self.total else "") + line)
 
     def say(self, line: str) -> None:
         """One line, above the bars; control characters of untrusted text are made visible."""

@@ -171,7 +171,7 @@ class _Job:
             self.attempts[spec.ref.path] = len(self.store.attempts(spec.ref))
             if not force and self.attempts[spec.ref.path]:
                 self._enter(spec, "complete", reused=True)
-                self.reporter.end_cell(f"= {_words(spec)}: complete, nothing to do")
+                self.reporter.end_cell(f"= {_words(spec)}: complete, nothing to do", spec.ref.path, news=False)
             else:
                 todo.append(spec)
         return todo
@@ -198,18 +198,18 @@ class _Job:
             with self.store.lock(spec.ref, wait=wait) as mine:
                 if not mine:
                     self._enter(spec, "elsewhere")
-                    self.reporter.end_cell(f"~ {_words(spec)}: another process is computing it")
+                    self.reporter.end_cell(f"~ {_words(spec)}: another process is computing it", spec.ref.path)
                     return
                 if len(self.store.attempts(spec.ref)) > self.attempts[spec.ref.path]:
                     self._enter(spec, "complete", reused=True)
-                    self.reporter.end_cell(f"= {_words(spec)}: completed by another process")
+                    self.reporter.end_cell(f"= {_words(spec)}: completed by another process", spec.ref.path)
                     return
                 line = self._compute(spec, arm, started)
         except Exception as error:  # the cell boundary
             self._failed(spec, error, started)
             return
         self._enter(spec, "complete")
-        self.reporter.end_cell(f"+ {_words(spec)}: {line} ({time.perf_counter() - start:.1f} s)")
+        self.reporter.end_cell(f"+ {_words(spec)}: {line} ({time.perf_counter() - start:.1f} s)", spec.ref.path)
 
     def _compute(self, spec: CellSpec, arm: Arm, started: str) -> str:
         config, info = self.plan.config, self.plan.info
@@ -246,7 +246,7 @@ class _Job:
         words = redact(" ".join(explain(error, self.plan.device).split()))
         trace = "".join(traceback.format_exception(error))
         self._record_failure(spec, words, trace, started)
-        self.reporter.end_cell(f"! {_words(spec)}: FAILED: {words}")
+        self.reporter.end_cell(f"! {_words(spec)}: FAILED: {words}", spec.ref.path)
 
     def _record_failure(self, spec: CellSpec, words: str, trace: str, started: str) -> None:
         words, trace = redact(words), redact(trace)

@@ -1,4 +1,7 @@
-"""How a sweep stands, from its ledger and the results folder alone: on any machine, at any time, only reading."""
+"""How a sweep stands, from its ledger and the results folder: on any machine, at any time, only reading.
+
+Of a sweep whose jobs were given to Slurm the queue is asked too, where there is squeue.
+"""
 
 from __future__ import annotations
 
@@ -11,13 +14,14 @@ from typing import Any
 
 from biaslab.console import visible
 from biaslab.errors import ConfigError
+from biaslab.launchers.queue import ENDED, arrays, queued_states
 from biaslab.results.claims import host_name
-from biaslab.results.ledger import benchmark_words, read_ledger
+from biaslab.results.ledger import benchmark_words, read_ledger, submitted_jobs
 from biaslab.results.store import CellRef, Store
 
 #: A longer sweep shows only the cells that are not complete, at most so many of them.
 LINES = 60
-ORDER = ("failed", "refused", "running", "missing", "complete")
+ORDER = ("failed", "refused", "running", "waiting", "missing", "complete")
 
 
 @dataclass(frozen=True)
@@ -60,21 +64,26 @@ def sweep_folder(verb: str, argv: Sequence[str]) -> Path:
 
 def cell_states(folder: Path, ledger: dict[str, Any]) -> list[CellState]:
     """Every cell of the ledger with its state at this moment, in the ledger's order."""
+    return _cell_states(folder, ledger, _Queue(ledger))
+
+
+def _cell_states(folder: Path, ledger: dict[str, Any], queue: _Queue) -> list[CellState]:
     store = Store(folder / ledger["results"])
     root = str(store.root)
-    return [_state(store, root, entry) for entry in ledger["cells"]]
+    return [_state(store, root, entry, queue) for entry in ledger["cells"]]
 
 
 def report(folder: Path, *, everything: bool = False) -> tuple[list[str], list[CellState]]:
     """Lines that tell how a sweep stands, and the states they were made from."""
     ledger = read_ledger(folder)
-    states = cell_states(folder, ledger)
+    queue = _Queue(ledger)
+    states = _cell_states(folder, ledger, queue)
     counts = Counter(state.state for state in states)
     shown = states
     if not everything and len(states) > LINES:
         rest = sorted((s for s in states if s.state != "complete"), key=lambda s: ORDER.index(s.state))
         shown = rest[:LINES]
-    lines = [f"sweep {ledger['id']}: {ledger['command']}", f"  {_process(ledger)}"]
+    lines = [f"sweep {ledger['id']}: {ledger['command']}", f"  {_process(ledger)}", *queue.lines()]
     lines += [state.line() for state in shown]
     left_out = len(states) - len(shown)
     if left_out:
@@ -83,7 +92,58 @@ def report(folder: Path, *, everything: bool = False) -> tuple[list[str], list[C
     return [visible(line) for line in lines], states
 
 
-def _state(store: Store, root: str, entry: dict[str, Any]) -> CellState:
+class _Queue:
+    """What Slurm's queue says of the jobs of a sweep; silent for a sweep that was given to no queue."""
+
+    def __init__(self, ledger: dict[str, Any]) -> None:
+        jobs = submitted_jobs(ledger)
+        self.partition = ledger["submitted"]["partition"] if jobs else ""
+        self.states = queued_states(jobs) if jobs else {}
+        self.jobs = jobs
+        self.of_cell: dict[str, list[str]] = {}
+        for job, paths in jobs.items():
+            for path in paths:
+                self.of_cell.setdefault(path, []).append(job)
+
+    def lines(self) -> list[str]:
+        """What was submitted, and how many of the jobs wait and run."""
+        if not self.jobs:
+            return []
+        name = arrays(self.jobs)
+        where = f"partition {self.partition}" if self.partition else "the default partition"
+        what = (
+            f"{len(self.jobs)} Slurm jobs ({name}, {where})" if len(self.jobs) > 1 else f"1 Slurm job ({name}, {where})"
+        )
+        if self.states is None:
+            return [f"  {what}: the queue cannot be asked here (squeue), so what waits in it is shown as missing"]
+        counts = Counter(_queue_words(state) for state in self.states.values() if state not in ENDED)
+        them = "them" if len(self.jobs) > 1 else "it"
+        if not counts:
+            return [f"  {what}: no longer in the queue"]
+        return [f"  {what}: {', '.join(f'{n} {words}' for words, n in counts.items())}; scancel {name} ends {them}"]
+
+    def waits(self, path: str) -> str:
+        """The job that a cell waits for, "" where no job of the queue will compute it."""
+        alive = [job for job in self.of_cell.get(path, ()) if (self.states or {}).get(job, "GONE") not in ENDED]
+        return f"Slurm job {alive[0]}, {_queue_words((self.states or {})[alive[0]])}" if alive else ""
+
+    def begins(self, path: str) -> bool:
+        """Whether a job that has not begun, or not begun again, will compute a cell."""
+        return any((self.states or {}).get(job) == "PENDING" for job in self.of_cell.get(path, ()))
+
+    def ended(self, path: str) -> str:
+        """How the job of a cell ended, as far as the queue remembers."""
+        if self.states is None or not (jobs := self.of_cell.get(path)):
+            return ""
+        state = self.states[jobs[-1]]
+        return f"Slurm job {jobs[-1]} " + ("is no longer in the queue" if state == "GONE" else f"ended as {state}")
+
+
+def _queue_words(state: str) -> str:
+    return "in the queue" if state == "PENDING" else state.lower()
+
+
+def _state(store: Store, root: str, entry: dict[str, Any], queue: _Queue) -> CellState:
     place = (entry["model"], entry["accel"], benchmark_words(entry))
     if entry["state"] == "refused":
         return CellState(*place, "refused", entry["error"])
@@ -97,10 +157,12 @@ def _state(store: Store, root: str, entry: dict[str, Any]) -> CellState:
         done = f", {chunks} chunks of answers done" if chunks else ""
         words = f"on {owner.host}, process {owner.pid}, seen {owner.heartbeat_s:.0f} s ago{done}"
         return CellState(*place, "running", words)
-    failure = store.failure(ref)
+    failure = None if queue.begins(entry["path"]) else store.failure(ref)
     if failure:
         return CellState(*place, "failed", str(failure.get("error")))
-    gone = f"its process {owner.pid} on {owner.host} is gone" if owner else ""
+    if waits := queue.waits(entry["path"]):
+        return CellState(*place, "waiting", waits)
+    gone = f"its process {owner.pid} on {owner.host} is gone" if owner else queue.ended(entry["path"])
     return CellState(*place, "missing", gone)
 
 

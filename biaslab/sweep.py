@@ -25,6 +25,7 @@ from biaslab.config import Config, validate
 from biaslab.console import Reporter, fail
 from biaslab.errors import BiaslabError, ConfigError, StoreError
 from biaslab.expand import job_configs, own_part
+from biaslab.launchers.queue import arrays
 from biaslab.own_code import raised_in
 from biaslab.results.claims import host_name
 from biaslab.results.ledger import benchmark_words, entry_words
@@ -54,6 +55,7 @@ class Sweep:
 
     jobs : paths of the cells that each job answers for, by the job's number; empty for a refused job.
     lost : why a job ended without a word (its worker was killed, its node died), by the job's number.
+    queued : a queue's number of each job that was submitted to it, and the queue's partition ("": its default).
     """
 
     folder: Path
@@ -63,11 +65,17 @@ class Sweep:
     created: str = ""
     jobs: dict[int, list[str]] = field(default_factory=dict)
     lost: dict[int, str] = field(default_factory=dict)
+    queued: tuple[Mapping[int, str], str] | None = None
 
     def write(self, status: str) -> None:
         """Write sweep.json: the line, and every cell with its state."""
         results = os.path.relpath(self.outputs / "results", self.folder)
         finished = None if status == "running" else _now()
+        submitted: dict[str, Any] = {}
+        if self.queued:
+            ids, partition = self.queued
+            jobs = {ids[number]: self.jobs.get(number, []) for number in ids}
+            submitted["submitted"] = {"launcher": "slurm", "partition": partition, "jobs": jobs}
         replace_json(
             self.folder / LEDGER,
             {
@@ -81,8 +89,14 @@ class Sweep:
                 "process": {"host": host_name(), "pid": os.getpid()},
                 "results": Path(results).as_posix(),
                 "cells": list(self.cells.values()),
+                **submitted,
             },
         )
+
+    def job_words(self, number: int) -> str:
+        """A job by its number and its arm."""
+        arm = self.cells.get(self.jobs[number][-1], {}) if self.jobs.get(number) else {}
+        return f"job {number} ({arm['model']} {arm['accel']})" if arm else f"job {number}"
 
     def take_complete(self) -> bool:
         """Whether every cell is complete already; marks them so. Then no job need be launched."""
@@ -180,11 +194,41 @@ def run_job(composed: DictConfig) -> list[dict[str, Any]]:
     return entries
 
 
+def jobs_submitted(ids: Mapping[int, str], partition: str) -> None:
+    """A launcher's word of Slurm's number of each job; it goes into the ledger, for `status`, and on the terminal."""
+    sweep = _Current.sweep
+    if sweep is None:
+        return
+    sweep.queued = (dict(ids), partition)
+    sweep.write("running")
+    array = arrays(ids.values())
+    what = f"{len(ids)} jobs ({len(sweep.cells)} cells) as Slurm array" if len(ids) > 1 else "1 job as Slurm job"
+    where = f"partition {partition}" if partition else "the default partition"
+    _Current.reporter.say(
+        f"submitted {what} {array} to {where}; to watch: squeue -j {array}, or python -m biaslab status {sweep.folder}"
+    )
+
+
+def job_ended(number: int) -> None:
+    """A launcher's word that job `number` came to its end; says how many of its cells are there."""
+    sweep = _Current.sweep
+    if sweep is None or not sweep.jobs.get(number):  # refused when it was planned
+        return
+    paths, results = sweep.jobs[number], str(sweep.outputs / "results")
+    there = sum(os.path.isfile(f"{results}/{path}/cell.json") for path in paths)
+    mark = "+" if there == len(paths) else "!"
+    words = f"{mark} {sweep.job_words(number)}: ended, {there} of its {len(paths)} cells are complete"
+    _Current.reporter.end_cells(words, paths)
+
+
 def job_lost(number: int, reason: str) -> None:
     """A launcher's word that job `number` ended without a ledger: its cells will be failures on record."""
-    if _Current.sweep is not None:
-        _Current.sweep.lost[number] = redact(reason)
-    _Current.reporter.say(f"! job {number}: {reason.splitlines()[0]}")
+    sweep = _Current.sweep
+    if sweep is None:
+        return
+    sweep.lost[number] = redact(reason)
+    words = f"! {sweep.job_words(number)}: {reason.splitlines()[0]}"
+    _Current.reporter.end_cells(words, sweep.jobs.get(number, ()))
 
 
 def withdraw(refusal: BiaslabError) -> None:
@@ -309,7 +353,7 @@ def _start(folder: str, jobs: Sequence[Config]) -> None:
     _Current.sweep = sweep
     if not first.force and sweep.take_complete():
         raise Stop(finish())
-    _Current.reporter.start(sum(map(len, sweep.jobs.values())))
+    _Current.reporter.start(len(set().union(*sweep.jobs.values())))  # a baseline is a cell of each of its jobs
     from_hub = any(plan.info.source == "hub" for plan in plans.values())
     _Current.tracker = make_tracker(first.tracker, sweep.folder, sweep.outputs, hub=from_hub)
     _Current.tracker.begin()

@@ -12,7 +12,7 @@ from typing import Any
 from hydra.plugins.launcher import Launcher
 
 from biaslab.launchers import Work, done, thread_share, works
-from biaslab.sweep import job_lost
+from biaslab.sweep import job_ended, job_lost
 
 
 class JoblibLauncher(Launcher):  # type: ignore[misc]  # Hydra ships no types
@@ -64,6 +64,8 @@ class JoblibLauncher(Launcher):  # type: ignore[misc]  # Hydra ships no types
                     suspects.append((work, error))
                 elif error is not None:
                     _lost(work, error)
+                else:
+                    job_ended(work.number)
         return suspects
 
 

@@ -22,7 +22,7 @@ from typing import Any
 from hydra.plugins.launcher import Launcher
 
 from biaslab.launchers import Work, done, works
-from biaslab.sweep import job_lost
+from biaslab.sweep import job_ended, job_lost
 
 #: How long a head that went away is waited for before its jobs are given up.
 RECONNECT_S = 60.0
@@ -75,6 +75,8 @@ class RayLauncher(Launcher):  # type: ignore[misc]  # Hydra ships no types
                     del left[ended]
                     if trouble:
                         job_lost(ended, trouble)
+                    else:
+                        job_ended(ended)
         except EOFError:  # it has told everything, or its cluster is gone
             pass
         finally:

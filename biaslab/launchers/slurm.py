@@ -9,13 +9,11 @@ checkpoint) and finds in the store what it had finished, chunks of a long cell a
 from __future__ import annotations
 
 import io
-import re
 import shutil
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
@@ -24,12 +22,9 @@ from hydra_plugins.hydra_submitit_launcher.submitit_launcher import BaseSubmitit
 
 from biaslab.errors import ConfigError
 from biaslab.launchers import Work, done, works
-from biaslab.sweep import job_lost, withdraw
+from biaslab.launchers.queue import ENDED, arrays, job_states
+from biaslab.sweep import job_ended, job_lost, jobs_submitted, withdraw
 
-#: States from which a job does not come back by itself.
-ENDED = frozenset(
-    ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL", "OUT_OF_MEMORY", "DEADLINE", "BOOT_FAIL", "GONE")
-)
 #: How long a shared file system may take to show the result of a job that has ended.
 GRACE_S = 20.0
 TAIL = 4000
@@ -90,11 +85,13 @@ class SlurmLauncher(BaseSubmititLauncher):  # type: ignore[misc]  # the plug-in 
         except ConfigError as error:
             withdraw(error)
             raise
+        waiting = {job: work.number for job, work in zip(jobs, batch, strict=True)}
+        jobs_submitted({number: job.job_id for job, number in waiting.items()}, str(self.params["partition"] or ""))
         try:
-            self._wait({job: work.number for job, work in zip(jobs, batch, strict=True)})
+            self._wait(waiting)
         except KeyboardInterrupt:
-            array = jobs[0].job_id.split("_")[0]
-            print(f"biaslab: the jobs stay in the queue; scancel {array} ends them", flush=True)
+            ids = arrays(job.job_id for job in jobs)
+            print(f"biaslab: the jobs stay in the queue; scancel {ids} ends them", flush=True)
             raise
         return [done() for _ in jobs]
 
@@ -134,36 +131,17 @@ class SlurmLauncher(BaseSubmititLauncher):  # type: ignore[misc]  # the plug-in 
                 number = waiting.pop(job)
                 if (error := job.exception()) is not None:
                     job_lost(number, f"Slurm job {job.job_id}: {_last_line(str(error))}\n{error}")
+                else:
+                    job_ended(number)
             if time.monotonic() - asked >= self.params["poll_s"]:
                 asked = time.monotonic()
-                for job, state in _states(waiting).items():
+                states = job_states(job.job_id for job in waiting)
+                for job, state in [(job, states[job.job_id]) for job in waiting]:
                     if state not in ENDED:
                         ended.pop(job, None)  # queued again
                     elif asked - ended.setdefault(job, asked) >= min(GRACE_S, 4 * self.params["poll_s"]):
                         job_lost(waiting.pop(job), _obituary(job, state))
             time.sleep(min(1.0, self.params["poll_s"]))
-
-
-def _states(jobs: Iterable[Any]) -> dict[Any, str]:
-    """State of each job; GONE for one that neither the queue nor the accounting knows any more."""
-    by_id = {job.job_id: job for job in jobs}
-    ids = ",".join(by_id)
-    told = _ask(["squeue", "-h", "-r", "-t", "all", "-j", ids, "-o", "%i|%T"])
-    if told is None or not set(by_id) <= set(told):
-        told = (_ask(["sacct", "-X", "-n", "-P", "-j", ids, "-o", "JobID,State"]) or {}) | (told or {})
-    return {job: told.get(name, "GONE") for name, job in by_id.items()}
-
-
-def _ask(command: list[str]) -> dict[str, str] | None:
-    """Lines "id|STATE ..." as a table; None if the command is not there or failed."""
-    try:
-        answer = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    if answer.returncode and not re.search("Invalid job id", answer.stderr):
-        return None
-    pairs = (line.split("|", 1) for line in answer.stdout.splitlines() if "|" in line)
-    return {name.strip(): state.split()[0].rstrip("+") for name, state in pairs if state.strip()}
 
 
 def _obituary(job: Any, state: str) -> str:
@@ -180,9 +158,9 @@ def _obituary(job: Any, state: str) -> str:
 
 
 def _words(refusal: str) -> str:
-    """What sbatch said, in one line.
+    r"""What sbatch said, in one line.
 
-    >>> _words("sbatch: error: invalid partition specified: gpus\\nsbatch: error: Batch job submission failed")
+    >>> _words("sbatch: error: invalid partition specified: gpus\nsbatch: error: Batch job submission failed")
     'sbatch: error: invalid partition specified: gpus; Batch job submission failed'
     """
     lines = [line.strip() for line in refusal.splitlines() if line.strip()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -29,7 +30,14 @@ def read_ledger(folder: Path) -> dict[str, Any]:
         ledger["process"] = {"host": "an unknown host", "pid": 0}
     for cell in cells:
         _check_cell(cell, path)
+    _check_submitted(ledger.get("submitted"), path)
     return ledger
+
+
+def submitted_jobs(ledger: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Paths of the cells of each job that the sweep gave to Slurm, by Slurm's number; empty for any other sweep."""
+    jobs: dict[str, list[str]] = (ledger.get("submitted") or {}).get("jobs", {})
+    return jobs
 
 
 def benchmark_words(entry: Mapping[str, Any]) -> str:
@@ -43,6 +51,19 @@ def benchmark_words(entry: Mapping[str, Any]) -> str:
 def entry_words(entry: Mapping[str, Any]) -> str:
     """A ledger's cell by its name."""
     return f"{entry['model']} {entry['accel']} {benchmark_words(entry)}"
+
+
+def _check_submitted(submitted: Any, path: Path) -> None:
+    """The numbers become words of a command: digits, and a place in an array."""
+    if submitted is None:
+        return
+    if not isinstance(submitted, dict) or not isinstance(submitted.get("partition"), str):
+        raise StoreError(f"{path}: submitted is not what was given to a queue; the file is broken")
+    jobs = submitted.get("jobs")
+    if not isinstance(jobs, dict) or not all(re.fullmatch(r"[0-9]+(_[0-9]+)?", number) for number in jobs):
+        raise StoreError(f"{path}: submitted.jobs is not a table of Slurm's jobs; the file is broken")
+    if not all(isinstance(cells, list) and all(isinstance(cell, str) for cell in cells) for cells in jobs.values()):
+        raise StoreError(f"{path}: submitted.jobs does not list the cells of each job; the file is broken")
 
 
 def _check_cell(cell: Any, path: Path) -> None:

@@ -127,6 +127,61 @@ def test_a_long_sweep_shows_what_is_not_there_and_no_escape_codes(tmp_path: Path
     assert len(states) == LINES + 40
 
 
+def in_a_queue(folder: Path, squeue: str, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What `status` says of 4 cells in 3 jobs where squeue is a script of these words."""
+    script = folder / "bin" / "squeue"
+    script.parent.mkdir()
+    script.write_text(f"#!/bin/sh\n{squeue}\n")
+    script.chmod(0o755)
+    monkeypatch.setenv("PATH", str(script.parent))
+    ledger = ledger_of(4, status="interrupted")
+    base, *arms = (cell["path"] for cell in ledger["cells"])
+    jobs = {f"7_{k}": [base, arm] for k, arm in enumerate(arms)}
+    ledger["submitted"] = {"launcher": "slurm", "partition": "gpu", "jobs": jobs}
+    sweep = folder / "sweeps" / "x"
+    sweep.mkdir(parents=True)
+    (sweep / "sweep.json").write_text(json.dumps(ledger))
+    for path in (arms[0], arms[2]):  # of a sweep before: the second one is computed again when its job begins
+        (folder / "results" / path).mkdir(parents=True)
+        (folder / "results" / path / "failure.json").write_text(json.dumps({"schema_version": 1, "error": "NaN"}))
+    return [" ".join(line.split()) for line in report(sweep)[0][2:]]
+
+
+def test_what_waits_in_a_queue_is_waiting_not_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = "/bin/echo '7_0|RUNNING'; /bin/echo '7_1|CANCELLED'; /bin/echo '7_2|PENDING'"
+    lines = in_a_queue(tmp_path, f'[ "$6" = 7 ] || exit 1; {answer}', monkeypatch)
+    assert lines == [
+        "3 Slurm jobs (7, partition gpu): 1 running, 1 in the queue; scancel 7 ends them",
+        "waiting m none planted Slurm job 7_0, running",
+        "failed m none planted NaN",
+        "missing m none planted Slurm job 7_1 ended as CANCELLED",
+        "waiting m none planted Slurm job 7_2, in the queue",
+        "4 cells: 1 failed, 2 waiting, 1 missing",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("squeue", "words"),
+    [
+        ("/bin/echo 'slurm_load_jobs error: Invalid job id specified' >&2; exit 1", "no longer in the queue"),
+        ("exit 1", "the queue cannot be asked here (squeue), so what waits in it is shown as missing"),
+    ],
+)
+def test_a_queue_that_is_empty_or_silent_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, squeue: str, words: str
+) -> None:
+    lines = in_a_queue(tmp_path, squeue, monkeypatch)
+    assert lines[0] == f"3 Slurm jobs (7, partition gpu): {words}"
+    assert lines[-1] == "4 cells: 2 failed, 2 missing"
+
+
+def test_a_baseline_that_two_jobs_share_is_one_cell_of_the_count(tmp_path: Path) -> None:
+    line = ("-m", "accel=hqq4,hqq8", "benchmark=planted", "limit=4", "analysis=skip", "tracker=none")
+    ended = biaslab(tmp_path, *line)
+    assert ended.code == 0, ended
+    assert [text.split("]")[0] for text in ended.out.splitlines() if text.startswith("[")] == ["[1/3", "[2/3", "[3/3"]
+
+
 @pytest.mark.parametrize(
     "word",
     [

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+import re
 from pathlib import Path
 
 import pytest
 
+from biaslab.launchers.queue import job_states, queued_states
 from tests.cli.run import biaslab
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(120)]
 pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="needs tests/cluster/install.sh")
-from biaslab.launchers.slurm import _states  # noqa: E402  # needs the plug-in
 
 
 def commands(folder: Path, **scripts: str) -> str:
@@ -41,6 +41,11 @@ def test_partition_account_gpus_array_and_limits_reach_sbatch(tmp_path: Path) ->
     )  # fmt: skip
     assert ended.code == 3, ended  # no such job is known to the queue: its cells are failures on record
     assert "hqq8 planted: failed job 1: Slurm job 77_1 is lost: it is no longer known to the queue" in ended.err
+    assert re.search(
+        r"^submitted 2 jobs \(3 cells\) as Slurm array 77 to partition long; to watch: squeue -j 77, "
+        r"or python -m biaslab status outputs/sweeps/\S+$", ended.out, re.MULTILINE,
+    ), ended  # fmt: skip
+    assert "[3/3] ! job 1 (tiny_llama hqq8): Slurm job 77_1 is lost" in ended.out
     asked = {text.removeprefix("#SBATCH ") for text in (tmp_path / "submitted").read_text().splitlines()}
     assert asked >= {
         "--partition=long", "--account=me", "--qos=high", "--constraint=a100", "--gpus-per-node=2",
@@ -82,11 +87,6 @@ def test_a_machine_without_slurm_is_said_in_one_line(tmp_path: Path) -> None:
     assert not list(tmp_path.rglob("sweep.json"))
 
 
-@dataclass(frozen=True)
-class Job:
-    job_id: str
-
-
 @pytest.mark.parametrize(
     ("squeue", "sacct", "expected"),
     [
@@ -101,5 +101,19 @@ def test_states_come_from_the_queue_and_of_forgotten_jobs_from_the_accounting(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, squeue: str, sacct: str, expected: list[str]
 ) -> None:
     monkeypatch.setenv("PATH", commands(tmp_path / "bin", squeue=squeue, sacct=sacct))
-    jobs = [Job("7_0"), Job("7_1")]
-    assert [_states(jobs)[job] for job in jobs] == expected
+    assert job_states(["7_0", "7_1"]) == dict(zip(["7_0", "7_1"], expected, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("squeue", "expected"),
+    [
+        ('echo "7_0|PENDING"', {"7_0": "PENDING", "7_1": "GONE"}),
+        ('echo "slurm_load_jobs error: Invalid job id" >&2; exit 1', {"7_0": "GONE", "7_1": "GONE"}),
+        ('echo "Unable to contact slurm controller" >&2; exit 1', None),
+    ],
+)
+def test_a_queue_that_does_not_answer_is_not_an_empty_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, squeue: str, expected: dict[str, str] | None
+) -> None:
+    monkeypatch.setenv("PATH", commands(tmp_path / "bin", squeue=squeue))
+    assert queued_states(["7_0", "7_1"]) == expected

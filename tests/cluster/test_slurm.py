@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.run import environment
+from tests.cli.run import biaslab, environment
 from tests.cluster.slurm import Slurm
 
 pytestmark = [pytest.mark.cluster, pytest.mark.timeout(400), pytest.mark.xdist_group("slurm")]
@@ -100,6 +101,10 @@ def test_a_sweep_runs_as_an_array_and_is_analysed_once(slurm: Slurm, tmp_path: P
     assert out.count("report.html") == 1
     numbers = {mark.read_text().split()[0] for mark in run.marks.iterdir()}
     assert len(numbers) == 2  # two jobs did the work
+    (array,) = {number.split("_")[0] for number in numbers}
+    assert f"submitted 2 jobs (6 cells) as Slurm array {array} to partition loop; to watch: squeue -j {array}" in out
+    for job in ("job 0 (tiny_llama hqq4)", "job 1 (tiny_llama hqq8)"):
+        assert f"/6] + {job}: ended, 4 of its 4 cells are complete" in out
 
 
 def test_a_killed_job_fails_its_own_cells_on_record_and_the_line_again_mends_it(slurm: Slurm, tmp_path: Path) -> None:
@@ -194,4 +199,7 @@ def test_interrupting_the_line_leaves_the_jobs_and_says_how_to_end_them(slurm: S
     code, out, err = run.end()
     assert code == 130, out + err
     assert "the jobs stay in the queue; scancel " in out
+    seen = biaslab(tmp_path, "status", env=slurm.env)
+    assert re.search(r"1 Slurm job \(\d+, partition loop\): 1 running; scancel \d+ ends it", seen.out), seen
+    assert "missing" not in seen.out
     wait(lambda: ("hqq8", "planted_choices") in run.complete())

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
-from biaslab.errors import ConfigError
-from biaslab.results.ledger import benchmark_words, entry_words
+from biaslab.errors import ConfigError, StoreError
+from biaslab.results.ledger import benchmark_words, entry_words, read_ledger, submitted_jobs
 from biaslab.status import sweep_folder
 
 ENTRY = {"model": "m", "accel": "hqq4", "benchmark": "bbq", "decoding": "greedy", "seed": 0}
@@ -41,3 +42,28 @@ def test_a_sweep_is_found_by_its_folder_by_all_sweeps_and_by_the_outputs_folder(
     assert sweep_folder("status", [str(tmp_path / "sweeps" / "old")]) == tmp_path / "sweeps" / "old"
     with pytest.raises(ConfigError, match=r"retry .*: no sweep in .*; name an outputs folder"):
         sweep_folder("retry", [str(newest)[:-1]])
+
+
+def ledger(folder: Path, submitted: object) -> Path:
+    content = {"schema_version": 1, "id": "x", "command": "", "results": "r", "status": "running", "cells": []}
+    (folder / "sweep.json").write_text(json.dumps(content | {"submitted": submitted}))
+    return folder
+
+
+def test_the_jobs_of_a_queue_are_read_with_their_cells(tmp_path: Path) -> None:
+    jobs = {"7_0": ["a", "b"], "8": []}
+    assert submitted_jobs(read_ledger(ledger(tmp_path, {"partition": "", "jobs": jobs}))) == jobs
+    assert submitted_jobs(read_ledger(ledger(tmp_path, None))) == {}
+
+
+@pytest.mark.parametrize(
+    "submitted",
+    [
+        [], {"jobs": {}}, {"partition": "", "jobs": []}, {"partition": "", "jobs": {"7;rm": []}},
+        {"partition": "", "jobs": {"--help": []}}, {"partition": "", "jobs": {"7": [1]}},
+        {"partition": 1, "jobs": {}},
+    ],
+)  # fmt: skip
+def test_numbers_that_are_none_never_reach_a_command(tmp_path: Path, submitted: object) -> None:
+    with pytest.raises(StoreError, match=r"submitted.*the file is broken"):
+        read_ledger(ledger(tmp_path, submitted))
