@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from biaslab.secrets import redact
 
@@ -60,7 +61,8 @@ class Reporter:
         self._dealt.update(cells)
         if self._progress is not None and self._cells is not None:
             self._progress.advance(self._cells, len(self._dealt) - before)
-        self.say((f"[{len(self._dealt)}/{self.total}] " if self.total else "") + line)
+        count = f"[{len(self._dealt)}/{self.total}] " if self.total else ""
+        self.say(fitted(visible(redact(count + line)), sys.stdout))
 
     def say(self, line: str) -> None:
         """One line, above the bars; control characters of untrusted text are made visible."""
@@ -157,9 +159,23 @@ def visible(text: str) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def fail(message: str) -> None:
-    """One line of what went wrong, on standard error."""
-    print(f"biaslab: {visible(redact(' '.join(message.split())))}", file=sys.stderr, flush=True)
+def fail(message: str, *, fit: bool = False) -> bool:
+    """One line of what went wrong, on standard error; fit: no wider than a terminal. Whether it was cut."""
+    whole = f"biaslab: {visible(redact(' '.join(message.split())))}"
+    shown = fitted(whole, sys.stderr) if fit else whole
+    print(shown, file=sys.stderr, flush=True)
+    return shown != whole
+
+
+def fitted(line: str, stream: TextIO) -> str:
+    """The line, cut where it is wider than the terminal; whole in a pipe or a file."""
+    width = columns(stream)
+    return line if width is None or len(line) <= width else line[: width - 1] + "…"
+
+
+def columns(stream: TextIO) -> int | None:
+    """Columns of the terminal, None for a pipe or a file."""
+    return max(40, shutil.get_terminal_size((100, 24)).columns) if stream.isatty() else None
 
 
 def let_go_of_output() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 from biaslab.console import fail
 from biaslab.errors import ConfigError
-from biaslab.results.ledger import read_ledger
+from biaslab.results.ledger import read_ledger, reasons
 from biaslab.status import cell_states, sweep_folder
 
 #: Words of a line that can run code or reach outside the results. A sweep.json may be somebody else's.
@@ -35,9 +35,11 @@ def retry(argv: Sequence[str], run_line: Callable[[], int]) -> int:
         print(f"sweep {ledger['id']}: every cell is complete, nothing to retry")
         return 0
     line = typed(folder, ledger)
-    for state in bad:
-        if state.state in ("failed", "refused"):
-            fail(f"{state.model} {state.accel} {state.benchmark}: {state.state} {state.words}")
+    told = [s.entry() for s in bad if s.state in ("failed", "refused")]
+    if any([fail(line, fit=True) for line in reasons(told)]):
+        fail(f"each reason in full: python -m biaslab status {folder} | cat")
+    if waiting := sum(s.state == "waiting" for s in bad):
+        fail(f"note: {waiting} cells wait for jobs that are still in the queue, see python -m biaslab status {folder}")
     print(f"{len(bad)} of {len(ledger['cells'])} cells to run: {shlex.join(['python', '-m', 'biaslab', *line])}")
     sys.argv = [sys.argv[0], *line]
     return run_line()

@@ -38,9 +38,19 @@ class CellState:
     state: str
     words: str = ""
 
-    def line(self) -> str:
-        """One line for the terminal."""
-        return f"  {self.state:9} {self.model:16} {self.accel:20} {self.benchmark:18} {self.words}".rstrip()
+    def line(self, before: CellState | None = None) -> str:
+        """One line for the terminal; what is said of the cell `before` it is not said again."""
+        same = before is not None and self.words and (self.model, self.state, self.words) == before._said()
+        words = "(the same)" if same else self.words
+        return f"  {self.state:9} {self.model:16} {self.accel:20} {self.benchmark:18} {words}".rstrip()
+
+    def entry(self) -> dict[str, str]:
+        """The cell as a ledger's line has it."""
+        words = {"model": self.model, "accel": self.accel, "benchmark": self.benchmark}
+        return words | {"state": self.state, "error": self.words}
+
+    def _said(self) -> tuple[str, str, str]:
+        return self.model, self.state, self.words
 
 
 def sweep_folder(verb: str, argv: Sequence[str]) -> Path:
@@ -73,8 +83,11 @@ def _cell_states(folder: Path, ledger: dict[str, Any], queue: _Queue) -> list[Ce
     return [_state(store, root, entry, queue) for entry in ledger["cells"]]
 
 
-def report(folder: Path, *, everything: bool = False) -> tuple[list[str], list[CellState]]:
-    """Lines that tell how a sweep stands, and the states they were made from."""
+def report(folder: Path, *, everything: bool = False, width: int | None = None) -> tuple[list[str], list[CellState]]:
+    """Lines that tell how a sweep stands, and the states they were made from.
+
+    width : columns of the terminal, where a cell's line is cut; None for a pipe or a file.
+    """
     ledger = read_ledger(folder)
     queue = _Queue(ledger)
     states = _cell_states(folder, ledger, queue)
@@ -84,7 +97,8 @@ def report(folder: Path, *, everything: bool = False) -> tuple[list[str], list[C
         rest = sorted((s for s in states if s.state != "complete"), key=lambda s: ORDER.index(s.state))
         shown = rest[:LINES]
     lines = [f"sweep {ledger['id']}: {ledger['command']}", f"  {_process(ledger)}", *queue.lines()]
-    lines += [state.line() for state in shown]
+    cells = [visible(cell.line(before)) for before, cell in zip([None, *shown], shown, strict=False)]
+    lines += [line if width is None or len(line) <= width else line[: width - 1] + "…" for line in cells]
     left_out = len(states) - len(shown)
     if left_out:
         lines.append(f"  ... and {left_out} more, most of them complete or alike (status all=true shows every cell)")

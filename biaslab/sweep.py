@@ -28,7 +28,7 @@ from biaslab.expand import job_configs, own_part
 from biaslab.launchers.queue import arrays
 from biaslab.own_code import raised_in
 from biaslab.results.claims import host_name
-from biaslab.results.ledger import benchmark_words, entry_words
+from biaslab.results.ledger import benchmark_words, reasons
 from biaslab.results.schema import SCHEMA_VERSION
 from biaslab.results.store import CellRef, Store, read_json, replace_json
 from biaslab.secrets import RedactingFormatter, redact
@@ -129,8 +129,8 @@ class Sweep:
                     self._lose(store, self.cells[name], f"job {number}: {reason}")
 
     def _lose(self, store: Store, cell: dict[str, Any], reason: str) -> None:
-        """Put it on record that the worker that should have computed a cell is gone."""
-        cell |= {"state": "failed", "error": " ".join(reason.split())}
+        """Put it on record that the worker that should have computed a cell is gone: in a line, and all it said."""
+        cell |= {"state": "failed", "error": " ".join(reason.splitlines()[0].split())}
         ref = CellRef(cell["benchmark"], cell["model"], cell["accel"], cell["key"])
         failure = {"error": cell["error"], "traceback": reason, "finished": _now(), "command": typed_line()}
         try:
@@ -269,10 +269,8 @@ def _finish(sweep: Sweep, interrupted: bool) -> int:
         print("Every cell was complete already: nothing was computed.", flush=True)
     analysed = _analyse(sweep)
     _finish_tracking(sweep)
-    for entry in bad:
-        record = sweep.outputs / "results" / entry["path"] / "failure.json"
-        kept = f"; traceback: {record}" if entry["state"] == "failed" and record.is_file() else ""
-        fail(f"{entry_words(entry)}: {entry['state']} {entry['error']}".rstrip() + kept)
+    if any([fail(line, fit=True) for line in reasons(bad, sweep.outputs / "results")]):
+        fail(f"each reason in full: {sweep.folder / LEDGER}")
     if bad:
         fail(f"{len(bad)} of {len(sweep.cells)} cells are not there; run the same line again: {typed_line()}")
     return 3 if bad or not analysed else 0

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from biaslab.console import fail, let_go_of_output
+from biaslab.console import columns, fail, let_go_of_output
 from biaslab.errors import BiaslabError, ConfigError
 
 LINE = "  {name:18} {state:4} {text}"
@@ -138,7 +138,7 @@ def status(argv: Sequence[str]) -> int:
     folder = sweeps.sweep_folder("status", [word for word in argv if not re.match(r"(all|watch)=", word)])
     everything, pause = options.get("all") == "true", _seconds(options.get("watch", "0"))
     while True:
-        lines, states = sweeps.report(folder, everything=everything)
+        lines, states = sweeps.report(folder, everything=everything, width=columns(sys.stdout))
         print("\n".join(lines), flush=True)
         over = all(state.state in ("complete", "failed", "refused") for state in states)
         if not pause or over:

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import shutil
 import textwrap
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TextIO
 
 from analysis.methods import margins_text
 from analysis.report.brief import brief
+from analysis.report.first import Gap, gaps
 from analysis.report.html import Mark, matrix
 from analysis.study import Shift, Study
 from analysis.words import visible
@@ -41,11 +44,12 @@ def columns(stream: TextIO) -> int:
 def render(study: Study, *, color: bool = False, width: int = 100) -> str:
     """What is missing, the answer, a line per cell with a verdict per benchmark, and what each benchmark says.
 
-    width : columns of the terminal, used to wrap sentences. Control characters in names are made visible.
+    width : columns of the terminal, used to wrap sentences. What is missing has a line for each arm and reason, which
+        is cut where it is too long: the report has all of it. Control characters in names are made visible.
     """
     lines: list[str] = []
-    for m in study.missing:
-        lines += _wrap(f"! {m.model} {m.accel} {m.where}: {m.state}. {m.reason}", width)
+    counts = Counter((m.model, m.accel, m.state, m.reason) for m in study.missing)
+    lines += [_missing(gap, counts[gap.model, gap.accel, gap.state, gap.reason], width) for gap in gaps(study)]
     lines += ["", *_wrap(study.answer, width), ""]
     lines += _matrix(study, color, width)
     lines += _wrap(key(study), width, indent="  ") if any(s.verdict in JUDGED for s in _shifts(study)) else []
@@ -73,6 +77,12 @@ def _shifts(study: Study) -> Iterator[Shift]:
     return (shift for b in study.benchmarks for shift in b.shifts)
 
 
+def _missing(gap: Gap, n_cells: int, width: int) -> str:
+    where = gap.benchmarks[0] if n_cells == 1 else f"({n_cells} cells)"
+    line = " ".join(visible(f"! {gap.model} {gap.accel} {where}: {gap.state}. {gap.reason}").split())
+    return line if len(line) <= width else line[: width - 1] + "…"
+
+
 def _matrix(study: Study, color: bool, width: int) -> list[str]:
     found = matrix(study)
     if found is None:
@@ -82,6 +92,11 @@ def _matrix(study: Study, color: bool, width: int) -> list[str]:
         for row in found.rows
         for accel, marks in zip(found.accels, row.cells, strict=True)
         if marks
+    ]
+    told = {m.reason for m in study.missing}  # above the table
+    rows = [
+        (model, accel, {name: replace(m, numbers="") if m.numbers in told else m for name, m in marks.items()})
+        for model, accel, marks in rows
     ]
     names = list(dict.fromkeys(name for _, _, marks in rows for name in marks))
     lines: list[str] = []
@@ -129,7 +144,9 @@ def _said(marks: Mapping[str, Mark], name: str, *, short: bool) -> str:
     """Verdict, value and interval; in short the sign of the verdict and the value."""
     if (mark := marks.get(name)) is None:
         return ""
-    return visible(f"{mark.sign} {mark.numbers.split(' [')[0]}" if short else f"{mark.sign} {mark.word} {mark.numbers}")
+    return visible(
+        f"{mark.sign} {mark.numbers.split(' [')[0]}" if short else f"{mark.sign} {mark.word} {mark.numbers}"
+    ).rstrip()
 
 
 def _paint(text: str, kind: str, color: bool) -> str:

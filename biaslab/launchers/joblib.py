@@ -70,4 +70,5 @@ class JoblibLauncher(Launcher):  # type: ignore[misc]  # Hydra ships no types
 
 
 def _lost(work: Work, error: BaseException) -> None:
-    job_lost(work.number, f"its worker died or raised ({type(error).__name__})\n{error}")
+    said = next(iter(str(error).splitlines()), "")
+    job_lost(work.number, f"its worker died or raised ({type(error).__name__}: {said})\n{error}")

@@ -28,6 +28,8 @@ from biaslab.sweep import job_ended, job_lost, jobs_submitted, withdraw
 #: How long a shared file system may take to show the result of a job that has ended.
 GRACE_S = 20.0
 TAIL = 4000
+SAID = 160  # letters of a lost job's last line that are shown
+UNEXPLAINED = ("FAILED", "COMPLETED", "GONE")  # states that do not tell why a job left no result
 OURS = ("submitit_folder", "max_num_timeout", "poll_s")
 SHARED = ("timeout_min", "nodes", "tasks_per_node", "cpus_per_task", "gpus_per_node", "mem_gb", "name",
           "stderr_to_stdout")  # fmt: skip
@@ -154,7 +156,8 @@ def _obituary(job: Any, state: str) -> str:
         text = Path(job.paths.stderr).read_text(encoding="utf-8", errors="replace")[-TAIL:]
     except OSError:
         text = ""
-    return f"Slurm job {job.job_id} is lost: {words}\n{text}"
+    said = f" ({_last_line(text)[:SAID]})" if text.strip() and state in UNEXPLAINED else ""
+    return f"Slurm job {job.job_id} is lost: {words}{said}\n{text}"
 
 
 def _words(refusal: str) -> str:

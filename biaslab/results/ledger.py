@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -51,6 +51,24 @@ def benchmark_words(entry: Mapping[str, Any]) -> str:
 def entry_words(entry: Mapping[str, Any]) -> str:
     """A ledger's cell by its name."""
     return f"{entry['model']} {entry['accel']} {benchmark_words(entry)}"
+
+
+def reasons(cells: Iterable[Mapping[str, Any]], root: Path | None = None) -> list[str]:
+    """Why cells are not there: a line for each model, state and reason, which names the cells or counts them.
+
+    root : the results folder; a line then ends in the record of its first failure, which holds the traceback.
+    """
+    found: dict[tuple[str, str, str], list[Mapping[str, Any]]] = {}
+    for cell in cells:
+        found.setdefault((cell["model"], cell["state"], cell["error"]), []).append(cell)
+    lines = []
+    for (model, state, error), alike in found.items():
+        accels = ", ".join(dict.fromkeys(cell["accel"] for cell in alike))
+        words = entry_words(alike[0]) if len(alike) == 1 else f"{model} {accels}, {len(alike)} cells"
+        record = (root or Path()) / alike[0]["path"] / "failure.json"
+        kept = f"; traceback: {record}" if root and state == "failed" and record.is_file() else ""
+        lines.append(f"{words}: {state} {error}".rstrip() + kept)
+    return lines
 
 
 def _check_submitted(submitted: Any, path: Path) -> None:

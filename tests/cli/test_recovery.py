@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import signal
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from biaslab.console import fail
 from biaslab.errors import ConfigError
 from biaslab.job import explain
 from biaslab.retry import typed
@@ -251,6 +253,55 @@ def test_a_job_that_cannot_start_fails_its_cells_by_name(tmp_path: Path) -> None
     assert (entry["state"], entry["error"]) == ("failed", "job 0: model.path=x: no such folder")
     failure = json.loads((tmp_path / "outputs" / "results" / entry["path"] / "failure.json").read_text())
     assert failure["error"] == "job 0: model.path=x: no such folder"
+
+
+def test_a_lost_jobs_reason_is_one_line_and_all_it_said_is_on_record(tmp_path: Path) -> None:
+    sweep = Sweep(tmp_path / "sweeps" / "x", tmp_path / "outputs", None, created="then")  # type: ignore[arg-type]
+    entry = ledger_of(1)["cells"][0] | {"reused": False}
+    sweep.cells[entry["path"]] = entry
+    sweep.jobs[0] = [entry["path"]]
+    sweep.lost[0] = "Slurm job 7_0 is lost: it ended as CANCELLED\n" + 60 * "what its log said last\n"
+    sweep.collect()
+    assert entry["error"] == "job 0: Slurm job 7_0 is lost: it ended as CANCELLED"
+    failure = json.loads((tmp_path / "outputs" / "results" / entry["path"] / "failure.json").read_text())
+    assert failure["error"] == entry["error"]
+    assert failure["traceback"].count("what its log said last") == 60
+
+
+def test_status_says_a_reason_once_and_no_wider_than_the_terminal(tmp_path: Path) -> None:
+    folder = tmp_path / "sweeps" / "x"
+    folder.mkdir(parents=True)
+    ledger = ledger_of(3)
+    (folder / "sweep.json").write_text(json.dumps(ledger))
+    for cell in ledger["cells"]:
+        (tmp_path / "results" / cell["path"]).mkdir(parents=True)
+        failure = {"schema_version": 1, "error": f"job 1: {'x' * 480}"}
+        (tmp_path / "results" / cell["path"] / "failure.json").write_text(json.dumps(failure))
+    whole, _ = report(folder)
+    assert [line.endswith("(the same)") for line in whole[2:5]] == [False, True, True]
+    assert whole[2].endswith(480 * "x")
+    cut, _ = report(folder, width=90)
+    assert len(cut[2]) == 90
+    assert cut[2].endswith("x…")
+    assert cut[3:] == whole[3:]
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_reason_fits_the_terminal_and_is_whole_in_a_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "72")
+    for stream, cut in ((Terminal(), True), (io.StringIO(), False)):
+        monkeypatch.setattr("sys.stderr", stream)
+        assert fail(f"m hqq4 bbq: failed {'x' * 480}", fit=True) is cut
+        (line,) = stream.getvalue().splitlines()
+        assert (len(line), line[-1]) == ((72, "…") if cut else (508, "x"))
+    monkeypatch.setattr("sys.stderr", Terminal())
+    assert fail(f"a wrong request is told in full, with what to do: {'x' * 480}") is False
 
 
 def test_a_broken_job_ledger_is_said_and_the_store_decides(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

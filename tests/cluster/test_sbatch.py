@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -85,6 +86,19 @@ def test_a_machine_without_slurm_is_said_in_one_line(tmp_path: Path) -> None:
     assert (ended.code, ended.out, ended.err.count("\n")) == (2, "", 1), ended
     assert "hydra/launcher=slurm: no sbatch and no srun on this machine; type the line where jobs are" in ended.err
     assert not list(tmp_path.rglob("sweep.json"))
+
+
+def test_a_lost_job_is_told_by_its_last_words(tmp_path: Path) -> None:
+    from biaslab.launchers.slurm import _obituary
+
+    log = tmp_path / "log.err"
+    job = SimpleNamespace(job_id="7_1", paths=SimpleNamespace(stderr=log))
+    assert _obituary(job, "NODE_FAIL") == "Slurm job 7_1 is lost: it ended as NODE_FAIL\n"
+    log.write_text("Traceback (most recent call last):\n  ...\nModuleNotFoundError: No module named 'biaslab'\n\n")
+    first, *rest = _obituary(job, "FAILED").splitlines()
+    assert first == "Slurm job 7_1 is lost: it ended as FAILED (ModuleNotFoundError: No module named 'biaslab')"
+    assert rest[0] == "Traceback (most recent call last):"
+    assert _obituary(job, "CANCELLED").splitlines()[0] == "Slurm job 7_1 is lost: it ended as CANCELLED"
 
 
 @pytest.mark.parametrize(

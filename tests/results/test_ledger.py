@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from biaslab.errors import ConfigError, StoreError
-from biaslab.results.ledger import benchmark_words, entry_words, read_ledger, submitted_jobs
+from biaslab.results.ledger import benchmark_words, entry_words, read_ledger, reasons, submitted_jobs
 from biaslab.status import sweep_folder
 
 ENTRY = {"model": "m", "accel": "hqq4", "benchmark": "bbq", "decoding": "greedy", "seed": 0}
@@ -67,3 +67,13 @@ def test_the_jobs_of_a_queue_are_read_with_their_cells(tmp_path: Path) -> None:
 def test_numbers_that_are_none_never_reach_a_command(tmp_path: Path, submitted: object) -> None:
     with pytest.raises(StoreError, match=r"submitted.*the file is broken"):
         read_ledger(ledger(tmp_path, submitted))
+
+
+def test_one_reason_is_one_line_with_the_number_of_its_cells() -> None:
+    lost = {"state": "failed", "error": "job 1: it was cancelled"}
+    cells = [{**ENTRY, **lost, "accel": accel, "benchmark": name} for accel in ("none", "hqq4") for name in "ab"]
+    other = {**ENTRY, "state": "failed", "error": "NaN"}
+    gone = {**ENTRY, "state": "missing", "error": ""}
+    assert reasons([*cells, other, gone]) == [
+        "m none, hqq4, 4 cells: failed job 1: it was cancelled", "m hqq4 bbq: failed NaN", "m hqq4 bbq: missing",
+    ]  # fmt: skip

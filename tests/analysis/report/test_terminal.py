@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import math
 import re
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from analysis.__main__ import run
 from analysis.report import picture, terminal
 from analysis.report.brief import brief
 from analysis.settings import Settings
-from analysis.study import Study
+from analysis.study import Missing, Study
 from tests.analysis.fake import make_sweep
 
 
@@ -73,6 +74,26 @@ def test_many_benchmarks_are_parted_into_tables_that_fit(study: Study) -> None:
     row = next(line for line in lines if line.split()[:2] == [s.model, s.accel])
     assert row.split()[2:4] == ["≠", f"{s.estimate.value:+.3g}"]
     assert "[" not in row
+
+
+def test_a_long_reason_is_one_line_and_not_a_column_of_the_table(study: Study) -> None:
+    b = study.benchmarks[0]
+    s = b.shifts[0]
+    estimate = dataclasses.replace(s.estimate, value=math.nan, ci_low=math.nan, ci_high=math.nan)
+    gone = dataclasses.replace(s, verdict="missing", estimate=estimate)
+    reason = "job 1: Slurm job 5_1 is lost " + 40 * "and so on "
+    missing = [Missing(s.model, s.accel, name, "failed", reason, "greedy") for name in (b.name, "two", "three")]
+    broken = dataclasses.replace(
+        study, benchmarks=[dataclasses.replace(b, shifts=[gone, *b.shifts[1:]])], missing=missing
+    )
+    lines = terminal.render(broken, width=100).splitlines()
+    assert max(map(len, lines)) <= 100
+    told = [line for line in lines if "Slurm job" in line]
+    assert len(told) == 1
+    assert told[0].startswith(f"! {s.model} {s.accel} (3 cells): failed. job 1: Slurm job 5_1 is lost and so on")
+    assert told[0].endswith("…")
+    row = next(line for line in lines if line.split()[:2] == [s.model, s.accel])
+    assert row.split()[2:] == ["!", "failed"]
 
 
 def test_each_benchmark_is_one_sentence_with_its_figures(study: Study) -> None:
