@@ -37,6 +37,7 @@ class Reporter:
     def begin_cell(self, text: str, n_requests: int) -> None:
         """Show that a cell is being computed, of so many requests."""
         if self._progress is not None:
+            self._drop_bar()  # of what came before it: a model is prepared, then its first cell begins
             self._requests = self._progress.add_task(text, total=n_requests)
 
     def advance(self, n: int) -> None:
@@ -49,9 +50,7 @@ class Reporter:
 
         news : False where nothing was done, which is not said again of a baseline that an earlier job had.
         """
-        if self._progress is not None and self._requests is not None:
-            self._progress.remove_task(self._requests)
-            self._requests = None
+        self._drop_bar()
         if news or cell not in self._dealt:
             self.end_cells(line, [cell])
 
@@ -103,6 +102,11 @@ class Reporter:
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
+
+    def _drop_bar(self) -> None:
+        if self._progress is not None and self._requests is not None:
+            self._progress.remove_task(self._requests)
+            self._requests = None
 
     def _start_bars(self) -> None:
         self._progress = _bars()

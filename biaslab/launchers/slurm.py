@@ -9,6 +9,7 @@ checkpoint) and finds in the store what it had finished, chunks of a long cell a
 from __future__ import annotations
 
 import io
+import re
 import shutil
 import signal
 import sys
@@ -132,7 +133,7 @@ class SlurmLauncher(BaseSubmititLauncher):  # type: ignore[misc]  # the plug-in 
             for job in [job for job in waiting if job.paths.result_pickle.exists()]:
                 number = waiting.pop(job)
                 if (error := job.exception()) is not None:
-                    job_lost(number, f"Slurm job {job.job_id}: {_last_line(str(error))}\n{error}")
+                    job_lost(number, f"Slurm job {job.job_id}: {_cause(str(error))}\n{error}")
                 else:
                     job_ended(number)
             if time.monotonic() - asked >= self.params["poll_s"]:
@@ -168,6 +169,16 @@ def _words(refusal: str) -> str:
     """
     lines = [line.strip() for line in refusal.splitlines() if line.strip()]
     return "; ".join([*lines[:1], *(line.removeprefix("sbatch: error: ") for line in lines[1:])]) or "sbatch failed"
+
+
+def _cause(failure: str) -> str:
+    r"""What ended a job, of submitit's words: the last line of the traceback, which paths of logs follow.
+
+    >>> _cause("failed with trace:\n-----------\n  line 7\nbiaslab.errors.ConfigError: no room\n-----------\nlogs: /x")
+    'no room'
+    """
+    trace = re.search(r"^-{9,}\n(.*)^-{9,}$", failure, re.DOTALL | re.MULTILINE)
+    return re.sub(r"^(submitit|biaslab)[\w.]*: ", "", _last_line(trace[1] if trace else failure))
 
 
 def _last_line(text: str) -> str:

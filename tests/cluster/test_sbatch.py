@@ -101,6 +101,18 @@ def test_a_lost_job_is_told_by_its_last_words(tmp_path: Path) -> None:
     assert _obituary(job, "CANCELLED").splitlines()[0] == "Slurm job 7_1 is lost: it ended as CANCELLED"
 
 
+def test_a_job_that_raised_is_told_by_what_it_raised_not_by_the_path_of_its_log() -> None:
+    from biaslab.launchers.slurm import _cause
+
+    last = "submitit.core.utils.UncompletedJobError: Job not requeued because: timed-out too many times."
+    trace = f"Traceback (most recent call last):\n  File x, line 1\n    checkpoint()\n{last}\n"
+    line = 22 * "-"
+    words = f"Job (task=0) failed during processing with trace:\n{line}\n{trace}\n{line}\n"  # as submitit 1.5 has it
+    words += "You can check full logs with 'job.stderr(0)' and 'job.stdout(0)'or at paths:\n  - /x.err\n  - /x.out"
+    assert _cause(words) == "Job not requeued because: timed-out too many times."
+    assert _cause("Job 7 (task: 0) with path /x has not produced any output (state: FAILED)").endswith("FAILED)")
+
+
 @pytest.mark.parametrize(
     ("squeue", "sacct", "expected"),
     [
