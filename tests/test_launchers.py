@@ -71,8 +71,23 @@ def test_an_address_where_nothing_listens_is_known_at_once(form: str) -> None:
         _knock(form.format(port))
     with pytest.raises(ConnectionRefusedError):
         _knock(form.format(port))
-    for elsewhere in (None, "auto", "local"):  # Ray's own to find
+    for elsewhere in (None, "local"):  # Ray's own to find
         _knock(elsewhere)
+
+
+@pytest.mark.parametrize("how", ["RAY_ADDRESS", "RAY_TMPDIR"])
+def test_a_cluster_that_ended_without_a_word_is_not_asked_for_a_minute(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        (tmp_path / "ray").mkdir()
+        (tmp_path / "ray" / "ray_current_cluster").write_text(address + "\n")
+        monkeypatch.delenv("RAY_ADDRESS", raising=False)
+        monkeypatch.setenv(how, address if how == "RAY_ADDRESS" else str(tmp_path))
+        _knock("auto")
+    with pytest.raises(ConnectionRefusedError):
+        _knock("auto")
 
 
 def test_a_worker_that_cannot_see_the_folder_says_which_and_what_to_do(tmp_path: Path) -> None:

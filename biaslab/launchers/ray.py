@@ -13,7 +13,7 @@ import re
 import socket
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -21,14 +21,15 @@ from typing import Any
 
 from hydra.plugins.launcher import Launcher
 
+from biaslab.errors import ConfigError
 from biaslab.launchers import Work, done, works
-from biaslab.sweep import job_ended, job_lost
+from biaslab.sweep import job_ended, job_lost, withdraw
 
 #: How long a head that went away is waited for before its jobs are given up.
 RECONNECT_S = 60.0
 LOOK_S = 5.0  # between two looks whether the cluster is there
 LET_GO_S = 20.0
-EVERY_JOB = -1
+EVERY_JOB, REFUSED = -1, -2  # told instead of a job's number: every job ended so; no job was begun
 
 
 class RayLauncher(Launcher):  # type: ignore[misc]  # Hydra ships no types
@@ -47,30 +48,40 @@ class RayLauncher(Launcher):  # type: ignore[misc]  # Hydra ships no types
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[Any]:
-        """Run all jobs; lost ones are reported to the sweep, not raised."""
+        """Run all jobs; lost ones are reported to the sweep, not raised. ConfigError if Ray cannot be had at all."""
         Path(str(self.config.hydra.sweep.dir)).mkdir(parents=True, exist_ok=True)
         left = {work.number: work for work in works(self, job_overrides, initial_job_idx)}
-        for _ in range(self.max_retries + 1):
-            self._attempt(left)
+        try:
+            self._attempt(left, first=True)
+        except ConfigError as error:
+            withdraw(error)
+            raise
+        for _ in range(self.max_retries):
             if not left:
                 break
+            self._attempt(left, first=False)
         for number in left:
             job_lost(number, "the Ray cluster it ran on is gone")
         return [done() for _ in job_overrides]
 
-    def _attempt(self, left: dict[int, Work]) -> None:
-        """Run jobs on the cluster; those that ended, well or not, are taken out of `left`."""
+    def _attempt(self, left: dict[int, Work], *, first: bool) -> None:
+        """Run jobs on the cluster; those that ended, well or not, are taken out of `left`.
+
+        first : nothing was begun yet, so a cluster that is not there is a wrong request, and is not waited for.
+        """
         from ray import cloudpickle
 
         context = multiprocessing.get_context("spawn")
         told, tell = context.Pipe(duplex=False)
         batch = [(number, cloudpickle.dumps(work)) for number, work in left.items()]
-        process = context.Process(target=self.client, args=(batch, tell), daemon=True)
+        process = context.Process(target=self.client, args=(batch, tell, first), daemon=True)
         process.start()
         tell.close()
         try:
             while True:
                 number, trouble = told.recv()
+                if number == REFUSED:
+                    raise ConfigError(f"hydra/launcher=ray: {trouble}; nothing was begun")
                 for ended in list(left) if number == EVERY_JOB else [number]:
                     del left[ended]
                     if trouble:
@@ -101,17 +112,21 @@ class _Client:
     init: dict[str, Any]
     share: dict[str, float]
 
-    def __call__(self, batch: list[tuple[int, bytes]], tell: Connection) -> None:
+    def __call__(self, batch: list[tuple[int, bytes]], tell: Connection, first: bool = False) -> None:
         """Connect and run all jobs; ends early, with the other jobs untold, where the cluster is gone."""
         import ray
 
+        connected = False
         try:
-            self._connect()
+            self._connect(0.0 if first else RECONNECT_S)
+            connected = True
             self._run(batch, tell)
         except (KeyboardInterrupt, ray.exceptions.RayError):  # the launching process says so, or tries again
             pass
         except Exception as error:  # ray raises many kinds: a wrong address, a refused option, no room
-            tell.send((EVERY_JOB, f"Ray cannot be had at {self.address or 'this machine'}: {error}"))
+            where = f"hydra.launcher.address={self.address}" if self.address else "this machine"
+            whom = REFUSED if first and not connected else EVERY_JOB
+            tell.send((whom, f"Ray cannot be had at {where}: {' '.join(str(error).split())}"))
         finally:
             ray.shutdown()
 
@@ -130,11 +145,13 @@ class _Client:
                     return
                 tell.send((waiting.pop(reference), trouble))
 
-    def _connect(self) -> None:
+    def _connect(self, patience_s: float) -> None:
         import ray
 
-        end = time.monotonic() + RECONNECT_S
-        place = {"include_dashboard": False} if self.address is None else {"address": self.address}
+        end = time.monotonic() + patience_s
+        # "local": without a word Ray would join whatever runs, or ran, on this machine.
+        here = {"address": "local", "include_dashboard": False}
+        place = here if self.address is None else {"address": self.address}
         options = {**place, "logging_level": logging.ERROR, **self.init}
         if not sys.stdout.isatty():
             os.environ.setdefault("RAY_COLOR_PREFIX", "0")
@@ -142,15 +159,28 @@ class _Client:
             try:
                 _knock(self.address)
                 ray.init(**options)
+                if self.address is None:  # no other node will ever come
+                    self._check_share(ray.cluster_resources())
                 return
             except (ConnectionError, OSError, RuntimeError):
                 if self.address is None or time.monotonic() > end:
                     raise
                 time.sleep(2)
 
+    def _check_share(self, there: Mapping[str, float]) -> None:
+        """ValueError where one job is to have more than all that is there: it would wait for ever."""
+        for name, kind in (("num_cpus", "CPU"), ("num_gpus", "GPU")):
+            if self.share[name] > there.get(kind, 0.0):
+                raise ValueError(
+                    f"hydra.launcher.{name}={self.share[name]:g} for each job, and there are {there.get(kind, 0.0):g}"
+                )
+
 
 def _knock(address: str | None) -> None:
     """OSError unless something listens at a host and port; Ray itself would ask for minutes."""
+    if address == "auto":  # as Ray finds it; what it wrote down may have ended without a word
+        note = Path(os.environ.get("RAY_TMPDIR", "/tmp")) / "ray" / "ray_current_cluster"  # nosec B108
+        address = os.environ.get("RAY_ADDRESS") or (note.read_text(encoding="utf-8").strip() if note.is_file() else "")
     if found := re.fullmatch(r"(?:ray://)?\[?([^\[\]]+)\]?:(\d+)", address or ""):
         with socket.create_connection((found[1], int(found[2])), timeout=LOOK_S):
             pass

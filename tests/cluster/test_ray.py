@@ -78,6 +78,9 @@ def test_a_sweep_runs_on_ray_here(tmp_path: Path) -> None:
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, out + err
     assert complete(tmp_path) == {"none", "hqq4", "hqq8"}
+    assert "[3/3] + job " in out
+    assert "\x1b" not in out + err
+    assert " INFO " not in out + err
 
 
 def test_a_killed_ray_worker_costs_nothing_but_its_time(tmp_path: Path) -> None:
@@ -138,12 +141,23 @@ def test_a_restarted_head_is_found_again(tmp_path: Path) -> None:
     assert list(elsewhere.iterdir()) == []
 
 
-def test_a_cluster_that_is_not_there_is_said_and_costs_only_its_cells(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("word", "words"),
+    [
+        ("hydra.launcher.address=127.0.0.1:1", "Ray cannot be had at hydra.launcher.address=127.0.0.1:1: "),
+        ("hydra.launcher.address=auto", "Ray cannot be had at hydra.launcher.address=auto: "),
+        ("hydra.launcher.num_gpus=3", "hydra.launcher.num_gpus=3 for each job, and there are "),
+    ],
+)
+def test_a_ray_that_cannot_be_had_is_one_line_and_leaves_no_sweep(tmp_path: Path, word: str, words: str) -> None:
     pytest.importorskip("ray", reason="needs the extra ray: tests/cluster/install.sh")
-    process = start(tmp_path, "hydra/launcher=ray", "hydra.launcher.address=127.0.0.1:1", reconnect="1")
-    out, err = process.communicate(timeout=300)
-    assert process.returncode == 3, out + err
-    assert "hqq8 planted: failed job 1: Ray cannot be had at 127.0.0.1:1" in err
+    process = start(tmp_path, "hydra/launcher=ray", word)
+    out, err = process.communicate(timeout=100)
+    assert (process.returncode, out, err.count("\n")) == (2, "", 1), out + err
+    assert err.startswith("biaslab: hydra/launcher=ray: ")
+    assert words in err
+    assert err.endswith("; nothing was begun\n")
+    assert not list(tmp_path.rglob("sweep.json"))
 
 
 def test_the_pages_line_as_typed(tmp_path: Path) -> None:
