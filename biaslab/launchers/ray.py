@@ -27,6 +27,7 @@ from biaslab.sweep import job_ended, job_lost, withdraw
 
 #: How long a head that went away is waited for before its jobs are given up.
 RECONNECT_S = 60.0
+FIRST_S = 10.0  # and one that is just being started, before anything was begun
 LOOK_S = 5.0  # between two looks whether the cluster is there
 LET_GO_S = 20.0
 EVERY_JOB, REFUSED = -1, -2  # told instead of a job's number: every job ended so; no job was begun
@@ -67,7 +68,7 @@ class RayLauncher(Launcher):  # type: ignore[misc]  # Hydra ships no types
     def _attempt(self, left: dict[int, Work], *, first: bool) -> None:
         """Run jobs on the cluster; those that ended, well or not, are taken out of `left`.
 
-        first : nothing was begun yet, so a cluster that is not there is a wrong request, and is not waited for.
+        first : nothing was begun yet, so a cluster that is not there is a wrong request.
         """
         from ray import cloudpickle
 
@@ -118,7 +119,7 @@ class _Client:
 
         connected = False
         try:
-            self._connect(0.0 if first else RECONNECT_S)
+            self._connect(min(FIRST_S, RECONNECT_S) if first else RECONNECT_S)
             connected = True
             self._run(batch, tell)
         except (KeyboardInterrupt, ray.exceptions.RayError):  # the launching process says so, or tries again
