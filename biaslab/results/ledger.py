@@ -65,8 +65,8 @@ def reasons(cells: Iterable[Mapping[str, Any]], root: Path | None = None) -> lis
     for (model, state, error), alike in found.items():
         accels = ", ".join(dict.fromkeys(cell["accel"] for cell in alike))
         words = entry_words(alike[0]) if len(alike) == 1 else f"{model} {accels}, {len(alike)} cells"
-        record = (root or Path()) / alike[0]["path"] / "failure.json"
-        kept = f"; traceback: {record}" if root and state == "failed" and record.is_file() else ""
+        record = root / alike[0]["path"] / "failure.json" if root and state == "failed" else None
+        kept = f"; traceback: {record}" if record and record.is_file() else ""
         lines.append(f"{words}: {state} {error}".rstrip() + kept)
     return lines
 
