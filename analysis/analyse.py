@@ -129,6 +129,7 @@ def answer(results: Sequence[BenchmarkResult], notes: Mapping[str, str]) -> str:
     notes : model -> what a reader must know of it ("" for nothing); a model with a note is marked with a dagger.
     """
     shifts = [s for r in results for s in r.shifts if s.verdict not in ("placebo", "missing")]
+    n_gone = sum(s.verdict == "missing" for r in results for s in r.shifts)
     if not shifts:
         return "It cannot be told: no accelerated cell has answers to compare with a baseline's."
     changed = [s for s in shifts if s.verdict == "changed"]
@@ -143,7 +144,8 @@ def answer(results: Sequence[BenchmarkResult], notes: Mapping[str, str]) -> str:
     )
     one = len({s.model for s in shifts}) == 1
     depends = "with one model nothing is said of whether it depends on the model" if one else _interactions(results)
-    return f"Of {plural(len(shifts), 'accelerated cell')} {', '.join(counts)}; {depends}."
+    gone = f" ({n_gone} more {'has' if n_gone == 1 else 'have'} no shift)" if n_gone else ""
+    return f"Of {plural(len(shifts), 'accelerated cell')}{gone} {', '.join(counts)}; {depends}."
 
 
 def _largest(results: Sequence[BenchmarkResult], notes: Mapping[str, str]) -> str:
@@ -176,7 +178,10 @@ def _interactions(results: Sequence[BenchmarkResult]) -> str:
     for verdict, text in texts.items():
         if found := [r for r in results if r.verdict == verdict]:
             n_tested = sum(math.isfinite(r.omnibus.p) for r in results)
-            parts.append(f"{text} {_where(found, len(results))}{_over_all(found, n_tested)}")
+            where = _where(found, len(results))
+            if verdict == "cannot be tested":
+                where = where.replace("both benchmarks", "either benchmark").replace("all ", "any of ")
+            parts.append(f"{text} {where}{_over_all(found, n_tested)}")
     return ", ".join(parts)
 
 

@@ -119,7 +119,7 @@ def read_records(cell: Cell) -> pd.DataFrame:
         return cell.records
     path = cell.folder / "records.parquet"
     try:
-        frame = pd.read_parquet(path, columns=list(COLUMNS), page_checksum_verification=True)
+        frame = pd.read_parquet(path, columns=list(COLUMNS), use_threads=False, page_checksum_verification=True)
         pa.Table.from_pandas(frame, preserve_index=False).validate(full=True)  # text that is no text
     except Exception as error:  # pyarrow raises many kinds; the line names the file in every case
         reason = " ".join(str(error).split())
@@ -344,11 +344,13 @@ BENCHMARK_SETTINGS = ("version", "config", "data_sha256", "limit", "categories",
 
 def _identity(cell: Cell) -> dict[str, Any]:
     c = cell.content
+    whole = c.get("identity") if isinstance(c.get("identity"), dict) else {}
     return {
         "model.identity": c["model"].get("identity"),
         "accel.steps": c["accel"].get("steps"),
         "benchmark": {k: c["benchmark"].get(k) for k in BENCHMARK_SETTINGS},
         **{k: c.get(k) for k in ("decoding", "prompt", "dtype")},
+        "identity": whole,  # what the key is made of; among it the source of a class of one's own
     }
 
 

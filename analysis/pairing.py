@@ -14,6 +14,7 @@ from analysis.load import Cell, load
 from analysis.study import Missing
 from analysis.words import listing
 
+NOT_ASKED = "only a sweep's folder records what was asked: a model or benchmark that is missing here is not known of"
 CANDIDATE = "candidate"  # label of what its own folder does not name, or calls as the baseline is called
 
 
@@ -55,7 +56,8 @@ def of_one_study(path: Path, inputs: Inputs, *, baseline: str, candidate: str) -
     labels = {baseline: BASELINE, candidate: candidate if candidate != BASELINE else CANDIDATE}
     cells = [_as(c, labels[c.accel]) for c in loaded.cells if c.accel in labels]
     missing = [replace(m, accel=labels[m.accel]) for m in loaded.missing if m.accel in labels]
-    return Compared(make_frames(cells), labels[candidate], missing, loaded.notes)
+    unasked = [] if loaded.ledger else [NOT_ASKED]
+    return Compared(make_frames(cells), labels[candidate], missing, [*unasked, *loaded.notes])
 
 
 def of_two_folders(baseline: Path, candidate: Path, inputs: Inputs) -> Compared:

@@ -99,7 +99,7 @@ def records_of(cell: Cell) -> pd.DataFrame:
     if cell.records is None:
         path = cell.folder / "records.parquet"
         there = [c for c in ASKED if c in pq.read_schema(path).names]
-        frame = pd.concat([frame, pd.read_parquet(path, columns=there)], axis=1)
+        frame = pd.concat([frame, pd.read_parquet(path, columns=there, use_threads=False)], axis=1)
     labels = pd.DataFrame({k: [v] * len(frame) for k, v in _labels(cell).items()}, index=frame.index)
     return pd.concat([labels, frame], axis=1)
 

@@ -231,7 +231,8 @@ class _Job:
             self.on_cell(folder)
         scores = result.records["score"]
         valid = f"{result.coverage['n_valid']}/{result.coverage['n_records']} answered"
-        return f"{len(scores)} records, {valid}, mean score {scores.mean():+.4f}"
+        mean = f", mean score {scores.mean():+.4f}" if scores.notna().any() else ""
+        return f"{len(scores)} records, {valid}{mean}"
 
     def _deadline(self, specs: Sequence[CellSpec], started: str) -> AbstractContextManager[None]:
         """Ends what takes longer than cell_timeout; what cannot be ended is put on record, then the process is."""

@@ -8,10 +8,11 @@ import re
 
 #: Names of environment variables whose values are secret.
 SECRET_NAME = re.compile(r"(TOKEN|SECRET|PASSWORD|PASSWD|API_?KEY|ACCESS_KEY|CREDENTIAL)", re.IGNORECASE)
-#: Shapes of well-known secrets, wherever they come from: Hugging Face, W&B, GitHub, cloud keys, bearer headers,
-#: a user's part of a URL.
+#: Shapes of well-known secrets, wherever they come from: Hugging Face, W&B, GitHub, AWS, OpenAI and its like (sk-),
+#: Slack, bearer headers, a user's part of a URL.
 SHAPES = re.compile(
     r"hf_[A-Za-z0-9]{20,}|wandb_v1_[A-Za-z0-9_]{20,}|gh[pousr]_[A-Za-z0-9]{20,}|AKIA[A-Z0-9]{16}"
+    r"|\bsk-[A-Za-z0-9_-]{20,}|\bxox[abprs]-[A-Za-z0-9-]{10,}"
     r"|(?<=[Bb]earer )[A-Za-z0-9._~+/-]{16,}=*|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)"
 )
 HIDDEN = "***"

@@ -416,7 +416,9 @@ def _print_dry_run(sweep: Sweep) -> None:
         n_todo += state == "to run"
         name = f"{entry['model']:16} {entry['accel']:20} {benchmark_words(entry):18}"
         print(f"{name} {state}  {entry['key'][:12]}".rstrip())
-    print(f"{len(sweep.cells)} cells, {n_todo} to run; nothing was computed (dry_run=true)")
+    print(
+        f"{len(sweep.cells)} cell{'s' * (len(sweep.cells) != 1)}, {n_todo} to run; nothing was computed (dry_run=true)"
+    )
 
 
 def _plan(composed: DictConfig) -> Any:

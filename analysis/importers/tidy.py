@@ -47,7 +47,7 @@ def _read(path: Path) -> pd.DataFrame:
 
     try:
         if path.suffix.lower() == ".parquet":
-            return pd.read_parquet(path)
+            return pd.read_parquet(path, use_threads=False)  # Arrow's threads can abort a process that ends early
         # Labels such as "NA" or "none" are labels: only an empty field is empty.
         return pd.read_csv(path, sep=SEPARATORS[path.suffix.lower()], keep_default_na=False, na_values=[""])
     except Exception as error:  # pandas and pyarrow raise many kinds; the line names the file in every case

@@ -192,6 +192,7 @@ class Reader:
 
 def _make(benchmark: OwnData, reader: Reader) -> Iterator[Item]:
     first: dict[str, str] = {}
+    asked: dict[str, tuple[str, str]] = {}
     _all_or_none(reader)
     for number, row in enumerate(reader.table.rows):
         name = _identified(reader, row) or f"row-{number:05d}"
@@ -200,7 +201,11 @@ def _make(benchmark: OwnData, reader: Reader) -> Iterator[Item]:
         first[name] = row.place
         cluster = reader.optional(row, "cluster") or name
         category = reader.optional(row, "category") or "all"
-        yield Item(name, cluster, category, reader.optional(row, "group") or "", benchmark.item_data(reader, row))
+        data = benchmark.item_data(reader, row)
+        place, other = asked.setdefault(json.dumps(data, sort_keys=True, default=str), (row.place, cluster))
+        if other != cluster:  # two answers that are one would count as two
+            raise reader.fail(row, f"asks what {place} asks; take it out, or give the two one cluster")
+        yield Item(name, cluster, category, reader.optional(row, "group") or "", data)
 
 
 def _all_or_none(reader: Reader) -> None:

@@ -20,7 +20,7 @@ def records_table(path: Path, limit: int) -> tuple[Any, dict[str, int]]:
     import pandas as pd
     import wandb
 
-    frame = pd.read_parquet(path)
+    frame = pd.read_parquet(path, use_threads=False)
     n = len(frame)
     if n > limit:
         frame = frame.iloc[[i * n // limit for i in range(limit)]]

@@ -21,6 +21,9 @@ def track(argv: Sequence[str]) -> int:
 
     if not argv or not (Path(argv[0]) / "sweep.json").is_file():
         raise ConfigError(f"track {' '.join(argv[:1])}: name a sweep folder like outputs/sweeps/<id>")
+    if wrong := [word for word in argv[1:] if not word.startswith("tracker.")]:
+        raise ConfigError(f"track {wrong[0]}: it sends to W&B; what may be said is tracker.KEY=value, such as "
+                          "tracker.project=NAME")  # fmt: skip
     keys = [word.removeprefix("tracker.") for word in argv[1:]]
     base = OmegaConf.structured(TrackerConfig(name="wandb", timeout_s=PATIENCE_S))
     try:

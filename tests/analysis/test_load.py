@@ -137,6 +137,10 @@ def test_two_cells_of_one_place_name_what_differs(sweep: Path, tmp_path: Path) -
         results,
         "model tiny_llama, accel hqq4, benchmark planted, greedy: two cells differ in their keys alone",
     )
+    edit(second / "cell.json", lambda c: c.update(identity={"benchmark": {"code": "b"}, "seed": 9}))
+    refused(results, "differ in identity.benchmark.code (None and 'b')".replace("(", r"\(").replace(")", r"\)"))
+    edit(second / "cell.json", lambda c: c.update(identity="of another kind"))
+    refused(results, "two cells differ in their keys alone")
     edit(second / "cell.json", lambda c: c["benchmark"].update(limit=20))
     refused(results, r"differ in benchmark.limit \((20 and None|None and 20)\)")
     edit(second / "cell.json", lambda c: (c["benchmark"].update(limit=None), c.update(seed=1)))

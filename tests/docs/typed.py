@@ -149,8 +149,8 @@ TYPED: dict[str, Typed] = {
     ),
     "python -m analysis show": Typed("^shifts"),
     "python -m analysis show shifts sort=-value": Typed(r"(?s)tiny_mistral +hqq4.*unchanged"),
-    "python -m analysis show shifts sort=-value columns=model,accel,value,ci_low,ci_high,verdict": Typed(
-        r"^model +accel +value +ci_low +ci_high +verdict$"
+    "python -m analysis show shifts sort=-value columns=benchmark,model,accel,value,ci_low,ci_high,verdict": Typed(
+        r"^benchmark +model +accel +value +ci_low +ci_high +verdict$"
     ),
     'python -m analysis show 01-forest report=outputs/reports/ID rows="llama hqq4"': Typed(
         "^tiny_llama +hqq4 ", swaps={"llama hqq4": "tiny_llama hqq4"}
@@ -160,7 +160,7 @@ TYPED: dict[str, Typed] = {
     "python -m analysis power effect=0.05": Typed("0.05 log-odds"),
     "python -m analysis recommend": Typed("tiny_llama: consider hqq4", code=4),
     "python -m analysis paper": Typed("x"),
-    "python -m analysis paper results=outputs/results csv=cells.csv": Typed("x", code=5),
+    "python -m analysis paper results=outputs/sweeps/ID csv=cells.csv": Typed("x", code=5),
     f"{EXPORT} to=lm_eval out=NEW": Typed("^6 cells, 13 files in NEW"),
     f"{EXPORT} to=every_eval_ever out=NEW": Typed("^6 cells, 12 files in NEW"),
 }

@@ -31,6 +31,9 @@ def test_values_of_secret_variables_are_hidden_and_others_are_not(monkeypatch: p
         ("https://me:hunter22@host/x", "https://***@host/x"),
         ("AKIA" + "A1" * 8, "***"),
         ("ghp_" + "x" * 30, "***"),
+        ("k=sk-proj-" + "aB3_" * 8, "k=***"),
+        ("xoxb-" + "1234567890" * 2, "***"),
+        ("task-force-of-many-people-and-words risk-averse", "task-force-of-many-people-and-words risk-averse"),
         ("hf_hub https://host:8080/x hqq4", "hf_hub https://host:8080/x hqq4"),
     ],
 )

@@ -206,6 +206,17 @@ def drop(sweep: Path, *, accel: str, seeds: tuple[int, ...]) -> None:
             (sweep / "../../results" / entry["path"] / "cell.json").unlink()
 
 
+def test_a_results_folder_knows_of_no_missing_model_and_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweep = make_sweep(tmp_path, accels=("hqq4",), models=("a",), notes={}, shift=0.0, noise=0.05)
+    note = "a model or benchmark that is missing here is not known of"
+    assert gate(f"results={tmp_path / 'outputs'}", "margin=1") == 0
+    assert note in capsys.readouterr().out
+    assert gate(f"results={sweep}", "margin=1") == 0
+    assert note not in capsys.readouterr().out
+
+
 def test_a_lost_seed_is_a_missing_cell(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     sweep = make_sweep(tmp_path, accels=("hqq4",), models=("a",), notes={}, seeds=(0, 1, 2), shift=0.0, noise=0.05)
     assert gate(f"results={sweep}", "margin=1") == 0
