@@ -256,7 +256,7 @@ def test_the_label_shows_the_file(file: str, label: str) -> None:
 def test_a_row_that_asks_what_another_asks_is_no_second_answer(tmp_path: Path) -> None:
     row = {"more": "She sang.", "less": "He sang."}
     file = save(tmp_path / "x.csv", [row, {"more": "She ran.", "less": "He ran."}, row])
-    with pytest.raises(DataMismatch, match="^x.csv: line 4: asks what line 2 asks; take it out, or give the two one"):
+    with pytest.raises(DataMismatch, match=r"^x\.csv: line 4: asks what line 2 asks; take it out, or give the two one"):
         Pairs(file=file).data_sha256()
     file = save(tmp_path / "y.csv", [{**row, "cluster": "a"}, {**row, "cluster": "a"}])
     assert len(Pairs(file=file).items(MODEL)) == 2

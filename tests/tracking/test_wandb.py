@@ -242,7 +242,7 @@ def test_a_failed_cell_is_a_failed_run_with_its_reason_and_no_secret(tmp_path: P
     assert server.unknown == []
     assert re.search(r"^W&B: \d+ runs sent", ended.out, re.MULTILINE)
     (run,) = [run for run in of_job(server, "cell") if "failed" in run.tags]
-    reason = "RuntimeError: refused: 401 for token *** of ***"
+    reason = "RuntimeError: refused: 401 for token *** of *** (Broken.apply, mine.py:18)"
     assert (run.exit_code, run.summary["state"], run.summary["error"]) == (1, "failed", reason)
     assert value(run, "accel")["label"] == "broken"
     (sweep,) = of_job(server, "sweep")
