@@ -23,7 +23,7 @@ from analysis.settings import Settings
 from analysis.study import BenchmarkResult, CellMean, Missing, Shift
 from analysis.validity import marked_arms
 from analysis.verdict import benchmark_verdict, equivalence_margin
-from analysis.words import p_text, plural
+from analysis.words import p_text, plural, signed
 
 #: Numbers kept of each metric of cell.json: beside the value, what noise alone gives it and what is left without it.
 PUBLISHED = ("value", "ci_low", "ci_high", "n", "n_clusters", "null", "corrected", "corrected_low", "corrected_high",
@@ -51,7 +51,7 @@ def analyse_benchmark(frame: Frame, absent: Sequence[Missing], settings: Setting
     categories, left_out = category_shifts(frame, levels, settings)
     complete = complete_items(frame, levels.grid)
     n_items = int(complete.sum())
-    cautions = [*_subset(frame), *levels.cautions, *left_out, *_contradictions(moved)]
+    cautions = [*_subset(frame), *levels.cautions, *left_out, *_contradictions(frame, moved)]
     cautions += _without_marked(frame, levels, marked, verdict, settings)
     anova = classic_anova(frame, levels.grid, alpha=settings.alpha)
     more = sections(
@@ -151,10 +151,17 @@ def _without_marked(
     return [f"Marked cells ({text}). With them the verdict is {verdict!r}; the omnibus without them: {p}."]
 
 
-def _contradictions(moved: Sequence[Shift]) -> list[str]:
-    return [
-        f"{s.accel} of {s.model} changed no logit in the active check, but its scores differ from the "
-        "baseline's: the check or the determinism of the run is at fault."
-        for s in moved
-        if s.verdict == "inert" and s.estimate.value != 0
-    ]
+def _contradictions(frame: Frame, moved: Sequence[Shift]) -> list[str]:
+    """What is to be said of inert arms whose scores are not their baseline's to the last bit."""
+    out = []
+    for s in moved:
+        if s.verdict != "inert" or not s.estimate.value:
+            continue
+        own, base = (frame.cells[s.model, a][0].content["environment"].get("scored") for a in (s.accel, BASELINE))
+        text = f"{s.accel} of {s.model} changed no logit in the active check, but its scores differ from the baseline's"
+        fault = "the check or the determinism of the run is at fault."
+        if own != base:
+            fault = f"it is read {own}, the baseline {base}, which rounds otherwise by about 1e-6. If more, {fault}"
+            text += f" by {signed(s.estimate.value)}"
+        out.append(f"{text}: {fault}")
+    return out

@@ -7,7 +7,7 @@ import dataclasses
 import logging
 import time
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -21,7 +21,7 @@ from biaslab.console import Reporter
 from biaslab.deadline import deadline
 from biaslab.environment import environment
 from biaslab.errors import BiaslabError, CellFailed
-from biaslab.models.base import GENERATED_ONLY, LoadedModel, ModelInfo
+from biaslab.models.base import GENERATED_ONLY, Fact, LoadedModel, ModelInfo
 from biaslab.models.hub_files import Progress as Fetching
 from biaslab.models.hub_files import fetch
 from biaslab.models.placement import Placement
@@ -216,11 +216,15 @@ class _Job:
         attempt = self.attempts[spec.ref.path] + 1
         conditions = environment(self.plan.device, self.engine.batch_tokens, self.engine.max_batch)
         chunks = self.store.chunks(spec.ref, attempt, conditions)
+        reads = arm.model.cache_reads
+        n_read = None if reads is None or chunks.resumed else reads.n
         with self._deadline([spec], started):
             self.reporter.begin_cell(_words(spec), cells.count_requests(spec, config, info))
             arm.model.asked = arm.model.wrote = ""  # they speak of the arm's perplexity, or of another cell
             result = cells.compute(spec, config, arm.model, self.engine, self.reporter.advance, chunks)
         content = self._describe(spec, arm, started)
+        if reads is not None and reads.n == n_read:
+            content["active"] = without_step(content["active"], reads.step)
         content |= {"metrics": result.metrics, "coverage": result.coverage}
         content["environment"] |= {"scored": arm.model.asked or None, "written": arm.model.wrote or None}
         content["timings"] = {**arm.timings, **result.timings}
@@ -232,7 +236,7 @@ class _Job:
         scores = result.records["score"]
         valid = f"{result.coverage['n_valid']}/{result.coverage['n_records']} answered"
         mean = f", mean score {scores.mean():+.4f}" if scores.notna().any() else ""
-        return f"{len(scores)} records, {valid}{mean}"
+        return f"{len(scores)} records, {valid}{mean}{_idle_words(content['active'])}"
 
     def _deadline(self, specs: Sequence[CellSpec], started: str) -> AbstractContextManager[None]:
         """Ends what takes longer than cell_timeout; what cannot be ended is put on record, then the process is."""
@@ -320,16 +324,17 @@ class _Job:
         return Arm("none", "baseline", model, efficiency=efficiency, timings=timings)
 
     def _accelerated_arm(self) -> Arm:
-        from biaslab.accel.active import active_check, generated_logits, reference_logits
+        from biaslab.accel.active import generated_logits, reference_logits, stack_check
 
         reference = self.bench.reference(self.plan)
         start = time.perf_counter()
         model = self.bench.accelerated(self.plan)
         accelerated = time.perf_counter()
         arm = Arm(self.plan.label, _kind(self.plan), model)
-        arm.active = dict(active_check(reference, reference_logits(model)))
+        arm.active = stack_check(reference, lambda: reference_logits(model), step_checks(model.facts))
         if model.cache_factory is not None and model.cache_use == GENERATED_ONLY:
-            arm.active_generating = dict(active_check(reference, generated_logits(model)))
+            steps = step_checks(model.facts, generating=True)
+            arm.active_generating = stack_check(reference, lambda: generated_logits(model), steps)
         arm.efficiency = self._efficiency(model, untouched=_kind(self.plan) == "placebo")
         arm.timings = {
             "load_s": self.bench.load_s,
@@ -353,6 +358,35 @@ def _with_seconds(arm: Arm) -> dict[str, Any]:
 def _active(spec: CellSpec, arm: Arm) -> dict[str, Any] | None:
     """The active check that says whether the arm can act on this cell."""
     return arm.active_generating if spec.benchmark.generates and arm.active_generating else arm.active
+
+
+def _idle_words(active: Mapping[str, Any] | None) -> str:
+    """What is to be said of an arm, or steps of it, that moved no logit."""
+    steps = (active or {}).get("steps", [])
+    idle = [step["step"] for step in steps if step["max_logit_change"] == 0]
+    if not idle:
+        return ""
+    whole = " (inert)" if len(idle) == len(steps) else ""
+    return f"; {' and '.join(idle)} moved no logit{whole}"
+
+
+def without_step(active: dict[str, Any], name: str) -> dict[str, Any]:
+    """`active` in a cell whose texts were too short for step `name` to act: its cache was read unrounded alone."""
+    nothing = {"max_logit_change": 0.0, "mean_logit_change": 0.0}
+    steps = [s | nothing | {"unread": True} if s["step"] == name else s for s in active.get("steps", [])]
+    whole = {} if any(step["max_logit_change"] for step in steps) else nothing
+    return active | whole | {"steps": steps}
+
+
+def step_checks(facts: Iterable[Fact], *, generating: bool = False) -> list[dict[str, Any]]:
+    """What each step moved by its Fact, in order; a placebo's says nothing."""
+    checks = [(fact.step, _step_check(fact, generating)) for fact in facts]
+    return [{"step": step} | check for step, check in checks if check]
+
+
+def _step_check(fact: Fact, generating: bool) -> dict[str, Any]:
+    scored = fact.values.get("active", {})
+    return dict(fact.values.get("active_generating", scored) if generating else scored)
 
 
 def explain(error: Exception, device: str) -> str:

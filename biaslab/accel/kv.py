@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from biaslab.accel.base import Accelerator
 from biaslab.accel.facts import spread, weight_bytes
 from biaslab.errors import CellFailed
-from biaslab.models.base import BY_TOKEN, GENERATED_ONLY, WHOLE, Fact, LoadedModel, ModelInfo
+from biaslab.models.base import BY_TOKEN, GENERATED_ONLY, WHOLE, CacheReads, Fact, LoadedModel, ModelInfo
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -98,26 +98,30 @@ class Kv(Accelerator):
     def apply(self, model: LoadedModel, name: str) -> LoadedModel:
         """See Accelerator.apply. Raises CellFailed where the model's heads do not divide into groups."""
         start = time.perf_counter()
-        factory = self._factory(model)
+        reads = CacheReads(name)
+        factory = self._factory(model, reads)
         values = dataclasses.asdict(self) | _measure(model, factory, self)
         values |= {"reads": self.use, "bytes": weight_bytes(model.module), "seconds": time.perf_counter() - start}
         words = f"KV cache in {self.bits} bits ({self.backend}), {READS[self.use]}"
         model.facts.append(Fact(name, words, values))
         # Codes of a group that spans tokens, or a batch (hqq), must not know of padding or of other rows.
         alone = self.backend != "own" or "channel" in (self.key_axis, self.value_axis)
-        return dataclasses.replace(
-            model, cache_factory=factory, cache_use=self.use, max_batch=1 if alone else model.max_batch
-        )
+        done = dataclasses.replace(model, cache_factory=factory, cache_use=self.use, cache_reads=reads)
+        if alone and self.use == GENERATED_ONLY:  # scores never read it: in other batches they would round otherwise
+            return dataclasses.replace(done, max_written=1)
+        return dataclasses.replace(done, max_batch=1) if alone else done
 
-    def _factory(self, model: LoadedModel) -> Callable[[], Any]:
+    def _factory(self, model: LoadedModel, reads: CacheReads) -> Callable[[], Any]:
         from biaslab.accel.kvcache.layer import Grid, make_cache
 
         config = model.module.config.get_text_config(decoder=True)
         if self.backend != "own":
-            return lambda: _library_cache(self, config)
+            return lambda: _library_cache(self, config, reads)
         keys, values = (Grid(self.bits, self.group_size, axis) for axis in (self.key_axis, self.value_axis))
         published = self.mode == "published"
-        return lambda: make_cache(config.num_hidden_layers, keys, values, self.residual, published=published)
+        return lambda: make_cache(
+            config.num_hidden_layers, keys, values, self.residual, published=published, on_read=reads.add
+        )
 
 
 READS = {
@@ -161,11 +165,11 @@ def _library_problem(kv: Kv, config: Mapping[str, Any], types: set[str]) -> str 
     return None
 
 
-def _library_cache(kv: Kv, config: Any) -> Any:
+def _library_cache(kv: Kv, config: Any, reads: CacheReads) -> Any:
     from transformers.cache_utils import QuantizedCache
 
     words = LIBRARIES[kv.backend][1]
-    return QuantizedCache(
+    cache = QuantizedCache(
         kv.backend,
         config,
         nbits=kv.bits,
@@ -174,6 +178,20 @@ def _library_cache(kv: Kv, config: Any) -> Any:
         q_group_size=kv.group_size or head_size(config.to_dict()),
         residual_length=kv.residual,
     )
+    for layer in cache.layers:
+        layer.update = _counted(layer, layer.update, reads)
+    return cache
+
+
+def _counted(layer: Any, update: Callable[..., Any], reads: CacheReads) -> Callable[..., Any]:
+    """`update`, which gives back rounded keys and values whenever it has been called before."""
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        if layer.is_initialized:
+            reads.add()
+        return update(*args, **kwargs)
+
+    return counted
 
 
 def _measure(model: LoadedModel, factory: Callable[[], Any], kv: Kv) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
+from biaslab.accel.active import reading, reference_logits, step_check
 from biaslab.accel.base import Accelerator
 from biaslab.errors import CellFailed
 from biaslab.labels import changed
@@ -46,14 +47,22 @@ def apply_stack(model: LoadedModel, accels: Mapping[str, Accelerator]) -> Loaded
 
 
 def applied(model: LoadedModel, accel: Accelerator, name: str) -> LoadedModel:
-    """One step; CellFailed if it gives back no model or no Fact of what it did (a user's own class may not)."""
-    n_facts = len(model.facts)
-    done = accel.apply(model, name)
+    """One step, with what it moved in its Fact: on the fixed prompts, before and after it.
+
+    CellFailed if it gives back no model or no Fact of what it did (a user's own class may not). A placebo's Fact
+    says nothing of the kind: it is there to move nothing.
+    """
     if accel.kind == "baseline":
-        return done
+        return accel.apply(model, name)
+    n_facts, was_read = len(model.facts), reading(model)
+    before = None if accel.kind == "placebo" else reference_logits(model)
+    done = accel.apply(model, name)
     if not isinstance(done, LoadedModel) or len(done.facts) != n_facts + 1:
         where = defined_in(type(accel), "apply")
         raise CellFailed(f"{name}: apply must return the LoadedModel with one Fact of this step added ({where})")
+    if before is not None:
+        fact = done.facts[-1]
+        done.facts[-1] = replace(fact, values={**fact.values, **step_check(before, was_read, done)})
     return done
 
 

@@ -86,7 +86,7 @@ class Engine:
                 [r for r in requests if isinstance(r, Generate)],
                 None if seeds is None else [seeds[i] for i in written],
                 decoding,
-                limits,
+                replace(limits, max_batch=min(limits.max_batch, model.max_written or limits.max_batch)),
                 on_progress,
                 on_batch,
                 self.way,

@@ -95,12 +95,26 @@ class Fact:
 
 
 @dataclass
+class CacheReads:
+    """How often attention was given keys and values that the cache of step `step` had rounded, so far."""
+
+    step: str
+    n: int = 0
+
+    def add(self) -> None:
+        """One more."""
+        self.n += 1
+
+
+@dataclass
 class LoadedModel:
     """A model ready to be asked, and what was done to it so far.
 
     cache_factory : makes the KV cache of one forward; None means the model's own.
     cache_use : how the engine reads that cache: WHOLE, BY_TOKEN or GENERATED_ONLY.
+    cache_reads : counts what is read of that cache; None where nobody does.
     max_batch, batch_tokens : an accelerator's wish that overrides the engine's batching (placebo_batch).
+    max_written : rows of a batch that generates, at most; scores are not concerned.
     asked : how the engine last scored: "packed", "padded", "alone" or BY_TOKEN; "" before it did.
     wrote : how the engine last generated: "padded" or "alone"; "" before it did.
     """
@@ -113,8 +127,10 @@ class LoadedModel:
     facts: list[Fact] = field(default_factory=list)
     cache_factory: Callable[[], Any] | None = None
     cache_use: str = WHOLE
+    cache_reads: CacheReads | None = None
     max_batch: int | None = None
     batch_tokens: int | None = None
+    max_written: int | None = None
     asked: str = ""
     wrote: str = ""
 

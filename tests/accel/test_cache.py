@@ -72,6 +72,8 @@ def test_what_follows_a_dear_step_is_applied_to_what_was_kept(tmp_path: Path, ap
     assert applications == ["wanda50"]
     assert torch.equal(reference_logits(first), reference_logits(second))
     assert [fact.step for fact in second.facts] == ["wanda50", "hqq4"]
+    assert [fact.values["active"] for fact in second.facts] == [fact.values["active"] for fact in first.facts]
+    assert all(fact.values["active"]["max_logit_change"] > 1e-3 for fact in second.facts)
     run(tmp_path, {"mine": WANDA["wanda50"], "hqq8": Hqq(bits=8)})  # the same step under another name
     assert applications == ["wanda50"]
 

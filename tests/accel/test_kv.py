@@ -14,6 +14,7 @@ from transformers.cache_utils import Cache, DynamicLayer
 from biaslab.accel.active import active_check, generated_logits, reference_logits
 from biaslab.accel.kv import Kv
 from biaslab.accel.kvcache.layer import Grid, Store
+from biaslab.accel.stack import apply_stack
 from biaslab.engine.core import Engine
 from biaslab.engine.prompts import Span
 from biaslab.engine.requests import Choice, Decoding, Generate, LogLikelihood, Option, Prompt
@@ -269,6 +270,76 @@ def test_published_scores_are_the_baselines_and_it_is_inert() -> None:
         assert torch.equal(found, wanted)
     assert active_check(reference_logits(plain), reference_logits(model))["max_logit_change"] == 0.0
     assert "never by a score" in model.facts[0].method
+
+
+#: As conf/accel/paper_kv4.yaml, with a group that divides the heads of 16 here and a window below the prompts.
+PAPER = {"backend": "hqq", "group_size": 16, "key_axis": "channel", "value_axis": "channel", "mode": "published"}
+
+
+@pytest.mark.parametrize("settings", [PAPER, PAPER | {"backend": "own"}, PAPER | {"residual": 128}], ids=str)
+def test_a_cache_that_only_writing_reads_leaves_every_bit_of_the_scores(settings: dict[str, Any]) -> None:
+    """It is to write one row at a time, and that must not reach the batches of scores: they would round otherwise."""
+    plain = tiny.make("llama")
+    model = apply_stack(plain, {"kv": Kv(bits=4, **settings)})
+    assert (model.max_batch, model.max_written) == (None, 1)
+    for max_batch in (64, 3):
+        for found, wanted in zip(scores(model, "right", max_batch), scores(plain, "right", max_batch), strict=True):
+            assert torch.equal(found, wanted)
+    values = model.facts[0].values
+    assert values["active"]["max_logit_change"] == 0.0
+    assert values["active_generating"]["max_logit_change"] > 1e-3
+
+
+def test_a_cache_that_must_not_know_of_other_rows_writes_one_at_a_time() -> None:
+    model = Kv(bits=4, **PAPER).apply(tiny.make("llama"), "kv")
+    sizes: list[int] = []
+    model.module.register_forward_pre_hook(
+        lambda _m, _a, kwargs: sizes.append(len(kwargs["input_ids"])), with_kwargs=True
+    )
+    prompts = [Generate(Prompt(user=text, bare=True), 3) for text in ("The nurse", "The cook", "He was late")]
+    Engine(way="padded").run(model, prompts, decoding=Decoding())
+    assert set(sizes) == {1}
+
+
+@pytest.mark.parametrize("mode", ["decoding", "published"])
+def test_what_a_step_moves_is_free_of_how_the_model_is_read(mode: str) -> None:
+    """A window longer than any text moves nothing, exactly; one longer than the short prompts acts on a long text."""
+
+    def moved(**settings: Any) -> float:
+        model = apply_stack(tiny.make("llama", max_position_embeddings=1024), {"kv": Kv(mode=mode, **settings)})
+        values = model.facts[0].values
+        return float(values.get("active_generating", values["active"])["max_logit_change"])
+
+    assert moved(bits=2, residual=1000) == 0.0
+    assert moved(bits=2, residual=100) > 1e-3
+    assert moved(bits=8) > 1e-6
+
+
+SHORT, LONG = "A man", "The nurse said that she was tired."
+
+
+@pytest.mark.parametrize("backend", ["own", "hqq"])
+def test_what_is_read_rounded_is_counted(backend: str) -> None:
+    """Texts that end within the window read nothing rounded; a library rounds all but the token that asks."""
+    axes = {"key_axis": "channel", "value_axis": "channel"}
+    model = Kv(bits=4, backend=backend, group_size=16, residual=8, **axes).apply(tiny.make("llama"), "kv")
+    assert model.cache_reads is not None
+    assert (model.cache_reads.step, model.cache_reads.n) == ("kv", 0)
+    prompt = Prompt(user="", bare=True)
+    for text, rounded in ((SHORT, backend == "hqq"), (LONG, True)):
+        before = model.cache_reads.n
+        Engine().run(model, [LogLikelihood(prompt, text)], decoding=Decoding())
+        assert (model.cache_reads.n > before) is rounded
+
+
+def test_published_reads_nothing_rounded_until_a_second_token_is_written() -> None:
+    model = Kv(bits=4, mode="published").apply(tiny.make("llama"), "kv")
+    assert model.cache_reads is not None
+    Engine().run(model, [LogLikelihood(Prompt(user="A", bare=True), LONG)], decoding=Decoding())
+    Engine(way="padded").run(model, [Generate(Prompt(user=LONG, bare=True), 1)], decoding=Decoding())
+    assert model.cache_reads.n == 0
+    Engine(way="padded").run(model, [Generate(Prompt(user=LONG, bare=True), 2)], decoding=Decoding())
+    assert model.cache_reads.n > 0
 
 
 def test_published_generation_reads_the_cache_from_its_second_token_on() -> None:

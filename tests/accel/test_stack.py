@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import copy
 import itertools
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from biaslab.accel.active import reference_logits
+from biaslab.accel.active import reference_logits, stack_check
 from biaslab.accel.awq import Awq
 from biaslab.accel.base import Accelerator
 from biaslab.accel.bnb4 import Bnb4
@@ -26,8 +28,10 @@ from biaslab.accel.prequantized import Prequantized
 from biaslab.accel.stack import apply_stack, check_stack, label
 from biaslab.accel.wanda import Wanda
 from biaslab.config import LABEL
+from biaslab.job import step_checks
 from biaslab.labels import KEPT
 from biaslab.libraries import missing
+from biaslab.models.base import Fact, LoadedModel
 from tests.accel import tiny
 from tests.accel.test_contract import from_yaml, quick
 
@@ -133,6 +137,55 @@ def test_any_text_becomes_a_folders_name(text: str) -> None:
 )
 def test_senseless_stacks_of_other_libraries_get_a_reason(first: Accelerator, second: Accelerator, reason: str) -> None:
     assert check_stack({"a": first, "b": second}) == reason
+
+
+@dataclass
+class Still(Accelerator):
+    """Changes nothing and says that it did something."""
+
+    family: ClassVar[str] = "still"
+    kind: ClassVar[str] = "pruner"
+    summary: ClassVar[str] = "changes nothing"
+
+    def apply(self, model: LoadedModel, name: str) -> LoadedModel:
+        """See Accelerator.apply. It asks for another batch as well, which only rounds otherwise."""
+        model.facts.append(Fact(name, "pruned", {}))
+        return replace(model, max_batch=3)
+
+
+def moved(model: LoadedModel) -> dict[str, float]:
+    return {fact.step: fact.values["active"]["max_logit_change"] for fact in model.facts}
+
+
+def test_each_step_of_a_stack_says_what_it_moved() -> None:
+    found = moved(apply_stack(tiny.make("llama"), {"still": Still(), "hqq4": Hqq(bits=4), "kv4": Kv(bits=4)}))
+    assert found.pop("still") == 0.0  # exactly, and not the rounding of another batch
+    assert min(found.values()) > 1e-3
+    last = apply_stack(tiny.make("llama"), {"wanda50": Wanda(calibration=SMALL), "still": Still()})
+    assert moved(last)["wanda50"] > 1e-3
+    assert moved(last)["still"] == 0.0
+
+
+def test_a_placebo_says_nothing_of_what_it_moved() -> None:
+    model = apply_stack(tiny.make("llama"), {"placebo_batch": PlaceboBatch()})
+    assert "active" not in model.facts[0].values
+    assert step_checks(model.facts) == []
+
+
+def test_a_stack_moved_what_its_steps_moved_and_is_inert_only_if_none_did() -> None:
+    reference = reference_logits(tiny.make("llama"))
+    still = apply_stack(tiny.make("llama"), {"still": Still()})
+    checks = step_checks(still.facts)
+    assert (reference_logits(still) - reference).abs().max() > 0  # it is read in other batches
+    found = stack_check(reference, lambda: reference_logits(still), checks)
+    assert (found["max_logit_change"], found["mean_logit_change"]) == (0.0, 0.0)
+    model = apply_stack(tiny.make("llama"), {"still": Still(), "hqq4": Hqq(bits=4)})
+    found = stack_check(reference, lambda: reference_logits(model), step_checks(model.facts))
+    assert found["max_logit_change"] == float((reference_logits(model) - reference).abs().max()) > 1e-3
+    assert [(step["step"], step["max_logit_change"] > 0) for step in found["steps"]] == [
+        ("still", False),
+        ("hqq4", True),
+    ]
 
 
 STACKS = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,15 @@ def environment(**extra: str) -> dict[str, str]:
 
 
 def biaslab(folder: Path, *args: str, env: Mapping[str, str] | None = None, timeout: float = 240) -> Ended:
-    command = [sys.executable, "-m", "biaslab", *args]
+    return _run("biaslab", folder, args, env, timeout)
+
+
+def analysis(folder: Path, *args: str) -> Ended:
+    return _run("analysis", folder, args, None, 120)
+
+
+def _run(package: str, folder: Path, args: Sequence[str], env: Mapping[str, str] | None, timeout: float) -> Ended:
+    command = [sys.executable, "-m", package, *args]
     done = subprocess.run(
         command, cwd=folder, capture_output=True, text=True, timeout=timeout, env=environment(**(env or {}))
     )

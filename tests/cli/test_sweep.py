@@ -15,7 +15,7 @@ import pytest
 
 from biaslab.models import embedded
 from biaslab.results.schema import RECORD_COLUMNS
-from tests.cli.run import biaslab, environment
+from tests.cli.run import analysis, biaslab, environment
 
 SMALL = ("benchmark=[planted,planted_answers]", "limit=48")
 
@@ -193,6 +193,59 @@ def test_a_stack_shows_in_the_label_and_keeps_each_steps_facts(tmp_path: Path) -
     assert cell["accel"]["label"] == "wanda50+hqq4(group_size=32)"
     assert [fact["step"] for fact in cell["accel"]["facts"]] == ["wanda50", "hqq4"]
     assert cell["accel"]["stack"]
+
+
+STILL = """
+from dataclasses import dataclass
+from biaslab.accel.base import Accelerator
+from biaslab.models.base import Fact
+
+@dataclass
+class Still(Accelerator):
+    family = "still"
+    kind = "pruner"
+    summary = "changes nothing"
+
+    def apply(self, model, name):
+        model.facts.append(Fact(name, "pruned", {}))
+        return model
+"""
+
+
+def test_a_step_that_does_nothing_is_said_and_never_passes(tmp_path: Path) -> None:
+    (tmp_path / "own.py").write_text(STILL)
+    line = ("accel=[custom,hqq4]", "accel.custom.target=own.Still", "benchmark=planted", "limit=60")
+    ended = biaslab(tmp_path, *line)
+    assert ended.code == 0, ended
+    assert "60/60 answered" in ended.out
+    assert "; still moved no logit (" in ended.out
+    (cell,) = (c for c in cells(tmp_path).values() if c["accel"]["kind"] == "accelerated")
+    moved = {step["step"]: step["max_logit_change"] for step in cell["active"]["steps"]}
+    assert moved["still"] == 0.0
+    assert moved["hqq4"] > 1e-3
+    (report,) = (tmp_path / "outputs" / "reports").glob("*/results.json")
+    assert "still, a step of still+hqq4, moved no logit in the active check (tiny_llama on planted)" in (
+        report.read_text()
+    )
+    gate = analysis(tmp_path, "gate", "margin=9")
+    assert gate.code == 5
+    assert "still of the stack moved no logit" in gate.out
+
+
+@pytest.mark.parametrize(
+    "accel",
+    [
+        ("accel=paper_kv4",),  # only writing reads it
+        ("accel=kv4", "accel.kv4.residual=120"),  # a window that none of these texts leaves
+    ],
+)
+def test_a_cache_that_no_score_of_a_cell_reads_is_inert_there(tmp_path: Path, accel: tuple[str, ...]) -> None:
+    ended = biaslab(tmp_path, *accel, "benchmark=planted", "limit=30")
+    assert ended.code == 0, ended
+    assert "moved no logit (inert)" in ended.out
+    assert "∅ inert" in ended.out
+    gate = analysis(tmp_path, "gate", "margin=9")
+    assert (gate.code, gate.out.splitlines()[-1].partition(":")[0]) == (5, "CANNOT TELL")
 
 
 def test_interrupted_in_mid_cell_exits_130_and_the_same_line_goes_on(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +11,8 @@ from torch import Tensor
 from transformers.cache_utils import Cache, DynamicLayer
 
 from biaslab.errors import CellFailed
+
+OnRead = Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -105,10 +108,14 @@ class QuantizedLayer(DynamicLayer):  # type: ignore[misc]
     whole_forwards : one forward over many tokens gives each token what decoding would have given it. Where
         it cannot (a residual window, groups across tokens), such a forward is refused.
     published : the first forward gets its own keys and values back unrounded, as the libraries' caches do.
+    on_read : called whenever rounded ones are given back.
     """
 
-    def __init__(self, keys: Grid, values: Grid, residual: int, *, whole_forwards: bool, published: bool) -> None:
+    def __init__(
+        self, keys: Grid, values: Grid, residual: int, *, whole_forwards: bool, published: bool, on_read: OnRead
+    ) -> None:
         super().__init__()
+        self.on_read = on_read
         self.stores = Store(keys, residual), Store(values, residual)
         self.whole_forwards, self.published = whole_forwards, published
 
@@ -120,7 +127,11 @@ class QuantizedLayer(DynamicLayer):  # type: ignore[misc]
         if key_states.shape[-2] > 1 and not self.whole_forwards and not (self.published and first):
             raise ValueError("this cache reads one token at a time: a later token would change what earlier ones saw")
         self.keys, self.values = self.stores[0].add(key_states), self.stores[1].add(value_states)
-        return (key_states, value_states) if self.published and first else (self.keys, self.values)
+        if self.published and first:
+            return key_states, value_states
+        if any(store.past is not None for store in self.stores):
+            self.on_read()
+        return self.keys, self.values
 
     def batch_select_indices(self, indices: Tensor) -> None:
         """Keep these rows of the batch."""
@@ -135,12 +146,15 @@ class QuantizedLayer(DynamicLayer):  # type: ignore[misc]
     crop = batch_repeat_interleave = reset = offload = reorder_cache  # none of them would reach the stores
 
 
-def make_cache(n_layers: int, keys: Grid, values: Grid, residual: int, *, published: bool) -> Cache:
-    """An empty cache of a model with `n_layers` layers."""
+def make_cache(
+    n_layers: int, keys: Grid, values: Grid, residual: int, *, published: bool, on_read: OnRead = lambda: None
+) -> Cache:
+    """An empty cache of a model with `n_layers` layers; on_read : see QuantizedLayer."""
     whole = reads_whole_forwards(keys, values, residual)
     return Cache(
         layers=[
-            QuantizedLayer(keys, values, residual, whole_forwards=whole, published=published) for _ in range(n_layers)
+            QuantizedLayer(keys, values, residual, whole_forwards=whole, published=published, on_read=on_read)
+            for _ in range(n_layers)
         ]
     )
 
