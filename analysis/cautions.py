@@ -33,7 +33,20 @@ def study_cautions(frames: Sequence[Frame], missing: Sequence[Missing], models: 
     if n_benchmarks > 1:
         out.append(f"{n_benchmarks} benchmarks were tested: see the p adjusted over them (Holm) beside each p.")
     cells = [c for f in frames for cs in f.cells.values() for c in cs if c.kind != "placebo"]
-    return out + differing(cells)
+    return out + idle_steps(cells) + differing(cells)
+
+
+def idle_steps(cells: Iterable[Cell]) -> list[str]:
+    """One sentence for each step of a stack that moved no logit, with the models and benchmarks where it did not."""
+    found: dict[tuple[str, str], dict[str, None]] = {}
+    for cell in cells:
+        for step in cell.idle:
+            found.setdefault((cell.accel, step), {})[f"{cell.model} on {cell.benchmark}"] = None
+    return [
+        f"{step}, a step of {accel}, moved no logit in the active check ({listing(list(places), most=4)}): what was "
+        f"measured there is the stack without {step}."
+        for (accel, step), places in found.items()
+    ]
 
 
 def differing(cells: Sequence[Cell]) -> list[str]:

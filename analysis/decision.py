@@ -24,7 +24,7 @@ from analysis.study import Estimate
 from analysis.unanswered import scale_ends
 from analysis.validity import marked_arms
 from analysis.verdict import equivalence_margin, settled, within
-from analysis.words import plural
+from analysis.words import listing, plural
 
 PASS, FAIL, CANNOT_TELL = "PASS", "FAIL", "CANNOT TELL"
 
@@ -123,6 +123,9 @@ def _verdict(
         return CANNOT_TELL, "no item is answered in both"
     if reason := invalid(frame, arm, marked_arms(frame, settings)):
         return CANNOT_TELL, f"not valid: {reason}"
+    if idle := list(dict.fromkeys(step for cell in frame.cells[arm] for step in cell.idle)):
+        text = f"{listing(idle)} of the stack moved no logit in the active check"
+        return CANNOT_TELL, f"{text}: what was measured is the rest of it"
     if equivalent:
         return PASS, f"all {estimate.n_items} scores are the same" if estimate.exact_zero else "within the margin"
     if not math.isfinite(estimate.se):

@@ -62,6 +62,13 @@ class Cell:
         active = self.content.get("active") or {}
         return self.kind == "accelerated" and number(active.get("max_logit_change")) == 0.0
 
+    @property
+    def idle(self) -> list[str]:
+        """Steps of a stack that moved no logit while another did; results that do not tell have none."""
+        steps = (self.content.get("active") or {}).get("steps") or []
+        idle = [str(s.get("step")) for s in steps if isinstance(s, dict) and number(s.get("max_logit_change")) == 0.0]
+        return [] if self.inert else idle
+
 
 @dataclass(frozen=True)
 class Loaded:
@@ -254,7 +261,7 @@ def _read_cell(folder: Path) -> Cell:
     for part in ("active", "coverage", "efficiency", "metrics"):
         if content.get(part) is not None:
             get(part, dict)
-    lists: dict[str, type] = {"accel.facts": list, "accel.steps": list}
+    lists: dict[str, type] = {"accel.facts": list, "accel.steps": list, "active.steps": list}
     for part, kind_of in (lists | {"decoding.repeats": int, "coverage.n_records": int}).items():
         whole, _, name = part.partition(".")
         if content.get(whole) is not None and get(whole, dict).get(name) is not None:

@@ -38,7 +38,8 @@ json        file that the decision is written to, for CI
 
 PASS (exit 0): in every cell the 1 - 2 alpha interval of the mean shift, with cluster-robust errors, lies inside
 the margin (two one-sided tests). FAIL (4): in some cell the shift is shown to be beyond it (Holm over cells).
-CANNOT TELL (5): neither, or a cell is missing, inert, under the coverage threshold or degenerate. 2: wrong request.
+CANNOT TELL (5): neither, or a cell is missing, inert (or a step of its stack is), under the coverage threshold or
+degenerate. 2: wrong request.
 """
 
 

@@ -140,6 +140,20 @@ def test_inert_arms_are_named_and_left_out(tmp_path: Path) -> None:
     assert {a.accel: a.inert for a in whole.arms}["wanda50"]
 
 
+def test_a_step_of_a_stack_that_moved_nothing_is_named(tmp_path: Path) -> None:
+    def active(idle: float) -> dict[str, Any]:
+        steps = [{"step": "wanda50", "max_logit_change": idle}, {"step": "hqq4", "max_logit_change": 1.0}]
+        return {"active": {"max_logit_change": 1.0, "mean_logit_change": 0.1, "n_prompts": 16, "steps": steps}}
+
+    arms = {("tiny_llama", "wanda50+hqq4"): active(0.0), ("tiny_mistral", "wanda50+hqq4"): active(0.5)}
+    whole = study(tmp_path, accels=("hqq4", "wanda50+hqq4"), overrides=arms)
+    (said,) = [text for text in whole.cautions if "moved no logit" in text]
+    assert said == (
+        "wanda50, a step of wanda50+hqq4, moved no logit in the active check (tiny_llama on planted): what was "
+        "measured there is the stack without wanda50."
+    )
+
+
 def test_an_arm_inert_in_one_model_leaves_a_hole_not_an_accelerator(tmp_path: Path) -> None:
     inert = {"max_logit_change": 0.0, "mean_logit_change": 0.0, "n_prompts": 16}
     result = study(

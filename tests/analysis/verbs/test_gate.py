@@ -83,6 +83,15 @@ def test_failures_are_holm_adjusted(tmp_path: Path) -> None:
     assert [j.verdict for j in decided(found, alpha=0.04)] == [CANNOT_TELL, FAIL, CANNOT_TELL, FAIL, CANNOT_TELL]
 
 
+#: As cell.json has it where one step of a stack did nothing.
+IDLE = {
+    "max_logit_change": 1.5,
+    "mean_logit_change": 0.25,
+    "n_prompts": 16,
+    "steps": [{"step": "heads", "max_logit_change": 0.0}, {"step": "hqq4", "max_logit_change": 1.5}],
+}
+
+
 def test_the_clusters_that_would_decide() -> None:
     e = Estimate(0.2, 0.02, 0.16, 0.24, 0.0, 900, 101)
     both = (stats.norm.ppf(0.95) + stats.norm.ppf(0.8)) * 0.02  # the textbook's sample size of one bound
@@ -104,6 +113,10 @@ def test_one_open_cell_is_enough_not_to_pass() -> None:
     ("change", "reason"),
     [
         ({"inert": ("hqq4",)}, "changed no logit in the active check"),
+        (
+            {"overrides": {("tiny_llama", "hqq4"): {"active": IDLE}}},
+            "heads of the stack moved no logit in the active check: what was measured is the rest of it",
+        ),
         ({"missing": 0.4}, "of the answers are there, the threshold is 80%"),
         ({"overrides": {("tiny_llama", "hqq4"): {"efficiency": {"perplexity": 99.0}}}}, "CANNOT TELL"),
         ({"failed": [("tiny_llama", "hqq4")]}, "the cell of hqq4 is failed: RuntimeError"),
