@@ -39,9 +39,13 @@ def run_line() -> int:
     from biaslab import config, sweep
     from biaslab.errors import BiaslabError
     from biaslab.messages import one_line
+    from biaslab.sweeper import held_back
 
     outlive_reader()
+    typed = sys.argv
+    sweep.remember_line(typed[1:])
     try:
+        sys.argv = [typed[0], *held_back(typed[1:])]
         config.register()
         config.register_resolvers()
         task = hydra.main(version_base="1.3", config_path=str(config.conf_dir()), config_name="config")
@@ -59,6 +63,8 @@ def run_line() -> int:
     except OSError as error:  # Hydra's own files, on a full disk or in a read-only folder
         fail(f"{error.filename or 'outputs'}: {error.strerror or error}; set outputs=DIR to where there is room")
         return sweep.finish() or 3
+    finally:
+        sys.argv = typed
     return sweep.finish()
 
 

@@ -19,6 +19,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from biaslab.config import Config, to_config
+from biaslab.sweeper import by_keys
 
 #: Fewer jobs than this are all composed whole.
 FEW = 24
@@ -29,8 +30,11 @@ Compose = Callable[[Words], Config]
 Vary = Callable[[Words, Words], Config]
 
 
-def job_configs(config: DictConfig) -> list[Config]:
-    """The config of each job of a multirun, in the order in which Hydra numbers them."""
+def job_configs(config: DictConfig, choose: Callable[[Sequence[Words]], Sequence[Words]] | None = None) -> list[Config]:
+    """The config of each job of a multirun, in the order in which Hydra numbers them.
+
+    choose : of the product of all words the jobs that the sweeper makes (biaslab.sweeper); None for all.
+    """
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.global_hydra import GlobalHydra
     from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -41,8 +45,12 @@ def job_configs(config: DictConfig) -> list[Config]:
     params = [f"{key}={value}" for key, value in (config.hydra.sweeper.get("params") or {}).items()]
     parsed = OverridesParser.create(config_loader=loader).parse_overrides([*params, *typed])
     jobs = [tuple(words) for batch in BasicSweeper.split_arguments(parsed, None) for words in batch]
+    jobs = list(choose(jobs) if choose is not None else jobs)
     composer = _Composer(loader, config)
-    return expand(jobs, composer.whole, composer.vary)
+    found: dict[int, Config] = {}
+    for places in by_keys(jobs):
+        found |= zip(places, expand([jobs[i] for i in places], composer.whole, composer.vary), strict=True)
+    return [found[i] for i in range(len(jobs))]
 
 
 class _Composer:

@@ -32,6 +32,7 @@ from biaslab.results.ledger import benchmark_words, reasons
 from biaslab.results.schema import SCHEMA_VERSION
 from biaslab.results.store import CellRef, Store, read_json, replace_json
 from biaslab.secrets import RedactingFormatter, redact
+from biaslab.sweeper import applicable
 from biaslab.tracking.base import NoTracker, Tracker, make_tracker
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class Sweep:
                 "schema_version": SCHEMA_VERSION,
                 "id": self.folder.name,
                 "command": typed_line(),
-                "argv": [redact(word) for word in sys.argv[1:]],
+                "argv": [redact(word) for word in _typed()],
                 "created": self.created,
                 "finished": finished,
                 "status": status,
@@ -143,6 +144,7 @@ class _Current:
     """What this process knows of its sweep: set by the callback, used by the jobs and by `finish`."""
 
     sweep: Sweep | None = None
+    typed: list[str] | None = None
     reporter = Reporter()
     bench: Any = None
     tracker: Tracker = NoTracker()
@@ -288,7 +290,16 @@ def current_sweep() -> Sweep | None:
 
 def typed_line() -> str:
     """What was typed, as a line that can be typed again."""
-    return redact(shlex.join(["python", "-m", "biaslab", *sys.argv[1:]]))
+    return redact(shlex.join(["python", "-m", "biaslab", *_typed()]))
+
+
+def remember_line(words: Sequence[str]) -> None:
+    """Keep what was typed; Hydra may be given the same in other words."""
+    _Current.typed = list(words)
+
+
+def _typed() -> list[str]:
+    return sys.argv[1:] if _Current.typed is None else _Current.typed
 
 
 def _start_run(config: DictConfig) -> None:
@@ -300,10 +311,19 @@ def _start_run(config: DictConfig) -> None:
 
 
 def _start_multirun(config: DictConfig) -> None:
-    from biaslab.launchers import register_launchers
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from biaslab.launchers import register_launchers, register_sweeper
+    from biaslab.messages import one_line
 
     register_launchers(str(config.hydra.launcher.get("_target_", "")))
-    _start(config.hydra.sweep.dir, job_configs(config))
+    ours = register_sweeper(str(config.hydra.sweeper.get("_target_", "")))
+    try:
+        jobs = job_configs(config, applicable if ours else None)
+    except (HydraException, OmegaConfBaseException) as error:  # Hydra would print it as a warning, and go on
+        raise ConfigError(one_line(error)) from error
+    _start(config.hydra.sweep.dir, jobs)
     _keep_log(Path(config.hydra.sweep.dir) / f"{config.hydra.job.name}.log")
 
 

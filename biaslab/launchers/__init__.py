@@ -125,11 +125,27 @@ def register_launchers(target: str) -> None:
         raise ConfigError(
             f"hydra/launcher={extra}: needs the extra of that name: pip install -c constraints.txt 'biaslab[{extra}]'"
         )
+    _register(getattr(import_module(module), name))  # never pickled: workers get a Work
+
+
+def register_sweeper(target: str) -> bool:
+    """Make our sweeper known to Hydra if it is `target`, hydra.sweeper._target_ of the composed config."""
+    if target != f"{NAMESPACE}.Sweeper":
+        return False
     from hydra.core.plugins import Plugins
 
-    cls = getattr(import_module(module), name)
-    cls.__module__ = NAMESPACE  # never pickled: workers get a Work
-    setattr(_namespace(), name, cls)
+    from biaslab.sweeper import sweeper
+
+    Plugins.instance()  # it loads Hydra's own sweeper once more
+    _register(sweeper())
+    return True
+
+
+def _register(cls: type) -> None:
+    from hydra.core.plugins import Plugins
+
+    cls.__module__ = NAMESPACE
+    setattr(_namespace(), cls.__name__, cls)
     Plugins.instance().register(cls)
 
 
