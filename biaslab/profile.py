@@ -39,32 +39,62 @@ class Row:
 
 
 def profile(argv: Sequence[str]) -> int:
-    """Print where the time of a sweep's complete cells went; 3 if none is complete."""
+    """Print where the time of the cells went that a sweep computed; 3 if none of its cells is complete."""
     folder = sweep_folder("profile", argv)
     ledger = read_ledger(folder)
-    found = rows(complete_cells(folder, ledger))
-    lines = [f"sweep {ledger['id']}: {ledger['command']}", *table(found), *by_bucket(found)]
-    if left := len(ledger["cells"]) - len(found):
-        lines.append(f"{left} of {len(ledger['cells'])} cells are not complete and not counted")
+    own, n_before = complete_cells(folder, ledger)
+    found, n = rows(own), len(ledger["cells"])
+    lines = [f"sweep {ledger['id']}: {ledger['command']}"]
+    if found:
+        lines += [*table(found), *by_bucket(found)]
+    elif n_before:
+        lines.append("nothing was computed in this sweep, so there is nothing to count")
+    if n_before:
+        lines.append(
+            f"{n_before} of {n} cells were complete already: the sweep that computed them counts their seconds"
+        )
+    if left := n - len(found) - n_before:
+        lines.append(f"{left} of {n} cells are not complete and not counted")
     if (wall := _wall(ledger)) is not None:
         lines.append(f"from the sweep's start to its end: {wall:.0f} s, with planning, active checks, report")
     print("\n".join(visible(line) for line in lines))
-    return 0 if found else 3
+    return 0 if found or n_before else 3
 
 
-def complete_cells(folder: Path, ledger: Mapping[str, Any]) -> list[tuple[tuple[str, ...], dict[str, float]]]:
-    """(model, accel, benchmark) and timings in seconds of every complete cell, in the ledger's order."""
+def complete_cells(
+    folder: Path, ledger: Mapping[str, Any]
+) -> tuple[list[tuple[tuple[str, ...], dict[str, float]]], int]:
+    """(model, accel, benchmark) and timings in seconds of every cell that this sweep computed, in the ledger's order.
+
+    And how many complete cells it did not compute.
+    """
     store, found, tracked = Store(folder / ledger["results"]), [], tracked_seconds(folder)
+    n_before = 0
     for entry in ledger["cells"]:
         if entry["state"] == "refused":
             continue
         place = store.find(CellRef(entry["benchmark"], entry["model"], entry["accel"], entry["key"]))
-        if place is not None:
+        if place is not None and _is_older(entry, place, ledger):
+            n_before += 1
+        elif place is not None:
             timings = _timings(place / "cell.json")
             if (seconds := tracked.get(place.name)) is not None:
                 timings["track_s"] = seconds
             found.append((tuple(entry[w] for w in WORDS), timings))
-    return found
+    return found, n_before
+
+
+def _is_older(entry: Mapping[str, Any], place: Path, ledger: Mapping[str, Any]) -> bool:
+    """Whether a complete cell is not this sweep's. The ledger says so, but of a sweep that runs only its end will."""
+    if ledger.get("status") != "running":
+        return bool(entry.get("reused"))
+    try:
+        ended, began = (
+            datetime.fromisoformat(text) for text in (read_json(place / "cell.json")["finished"], ledger["created"])
+        )
+    except (KeyError, TypeError, ValueError):
+        return False
+    return ended < began
 
 
 def _timings(path: Path) -> dict[str, float]:
@@ -133,9 +163,12 @@ def table(rows: Sequence[Row]) -> list[str]:
     whole = sum(total.values())
     widths = [max([len(name), *(len(row.words[i]) for row in rows)]) for i, name in enumerate(WORDS)]
 
+    head = [*(f"{name} s" for name in PARTS), "all s"]
+    columns = [max(11, len(name) + 2) for name in head]
+
     def line(words: Sequence[str], values: Iterable[str]) -> str:
         left = " ".join(word.ljust(width) for word, width in zip(words, widths, strict=True))
-        return f"  {left}" + "".join(f"{value:>11}" for value in values)
+        return f"  {left}" + "".join(f"{value:>{width}}" for value, width in zip(values, columns, strict=True))
 
     def cells(seconds: Mapping[str, float]) -> list[str]:
         values = [f"{seconds[name]:.3f}" if name in seconds else "-" for name in PARTS]
@@ -143,7 +176,7 @@ def table(rows: Sequence[Row]) -> list[str]:
 
     shares = [f"{100 * value / whole:.1f} %" if whole else "-" for value in (*total.values(), whole)]
     return [
-        line(WORDS, [*(f"{name} s" for name in PARTS), "all s"]),
+        line(WORDS, head),
         *(line(row.words, cells(row.seconds)) for row in rows),
         line(("total", "", ""), cells(total)),
         line(("share", "", ""), shares),

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from biaslab.errors import StoreError
-from biaslab.profile import by_bucket, complete_cells, rows, table
+from biaslab.profile import by_bucket, complete_cells, profile, rows, table
 from biaslab.tracking.seconds import note_seconds, tracked_seconds
 
 OWN = {"items_s": 1.0, "engine_s": 10.0, "tokenize_s": 2.0, "score_s": 0.5, "store_s": 0.25}
@@ -18,6 +18,66 @@ CELLS = [
     (("m", "q", "a"), {"load_s": 4.0, "accelerate_s": 3.0, "measure_s": 1.5, **OWN}),
     (("n", "none", "a"), {"load_s": 4.0, "accelerate_s": 0.0, "measure_s": 1.0, "engine_s": 5.0}),
 ]
+
+
+def cell_of(folder: Path, name: str, finished: str = "2026-01-01T00:00:00+00:00") -> dict[str, object]:
+    """A complete cell on disk, and its line of the ledger."""
+    place = folder / "results" / "b" / "m" / name / "k"
+    place.mkdir(parents=True)
+    (place / "records.parquet").touch()
+    timings = OWN | {"load_s": 4.0}
+    (place / "cell.json").write_text(json.dumps({"schema_version": 1, "timings": timings, "finished": finished}))
+    words = {"model": "m", "accel": name, "benchmark": "b", "key": "k", "path": f"b/m/{name}/k"}
+    return words | {"state": "complete", "reused": False, "error": ""}
+
+
+def ledger_of(folder: Path, cells: list[dict[str, object]], status: str = "complete") -> None:
+    times = {"created": "2026-01-02T00:00:00+00:00", "finished": None}
+    (folder / "sweep.json").write_text(
+        json.dumps(
+            {"schema_version": 1, "id": "s", "command": "c", "status": status, "results": "results", "cells": cells}
+            | times
+        )
+    )
+
+
+def test_a_sweep_that_computed_nothing_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ledger_of(tmp_path, [cell_of(tmp_path, name) | {"reused": True} for name in ("none", "q")])
+    assert profile([str(tmp_path)]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "sweep s: c",
+        "nothing was computed in this sweep, so there is nothing to count",
+        "2 of 2 cells were complete already: the sweep that computed them counts their seconds",
+    ]
+
+
+def test_only_what_the_sweep_computed_is_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ledger_of(tmp_path, [cell_of(tmp_path, "none") | {"reused": True}, cell_of(tmp_path, "q")])
+    assert profile([str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert " q " in out
+    assert "none" not in out
+    assert "1 of 2 cells were complete already" in out
+    (total,) = [line for line in out.splitlines() if line.split()[:1] == ["total"]]
+    assert total.split()[-1] == "15.750"
+
+
+def test_of_a_sweep_that_runs_older_cells_are_told_by_their_time(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    new = cell_of(tmp_path, "q", "2026-01-02T00:00:05+00:00")
+    ledger_of(tmp_path, [c | {"state": "missing"} for c in (cell_of(tmp_path, "none"), new)], "running")
+    assert profile([str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "none" not in out
+    assert "1 of 2 cells were complete already" in out
+
+
+def test_the_heads_of_columns_stand_apart() -> None:
+    head = table(rows(CELLS))[0]
+    assert "load s" in head
+    assert all(f"  {name} s" in head for name in ("load", "accelerate", "measure", "forward"))
+    assert len({len(line) for line in table(rows(CELLS))}) == 1
 
 
 def test_what_cells_share_is_counted_once_and_the_engine_is_split() -> None:
