@@ -29,7 +29,10 @@ LINE = "  {state:5} {name:18} {text}"
 
 @dataclass(frozen=True)
 class Finding:
-    """One line. state : "ok", "no" (not here, and why), or "FAIL" (should work and does not)."""
+    """One line.
+
+    state : "ok", "no" (not here, and why), "own" (takes something of yours), or "FAIL" (should work and does not).
+    """
 
     state: str
     name: str
@@ -86,6 +89,9 @@ def _accelerators() -> Iterator[Finding]:
     dtype = resolve_dtype("auto", device)
     for name, path in choices("accel"):
         accel = load_choice(path)
+        if accel.needs_yours:
+            yield Finding("own", name, f"not tried: {accel.summary}; name it with {accel.needs_yours}")
+            continue
         accel = dataclasses.replace(accel, **type(accel).test_config())
         if reason := accel.unsupported(info, device.split(":")[0]):
             yield Finding("no", name, reason)

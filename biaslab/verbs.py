@@ -18,6 +18,11 @@ from biaslab.console import columns, fail, let_go_of_output
 from biaslab.errors import BiaslabError, ConfigError
 
 LINE = "  {name:18} {state:4} {text}"
+OK, NO, GET, OWN = "ok", "no", "get", "own"
+LEGEND = (
+    "ok: runs here as it is; no: cannot run here, and why; own: needs something of yours;\n"
+    "get: fetched on first use, if its site can be reached (not tried here: `python -m biaslab doctor` tries the hub)"
+)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -40,9 +45,13 @@ def _run(argv: Sequence[str]) -> int:
 
 
 def list_choices(argv: Sequence[str]) -> int:
-    """Print every model, accelerator, benchmark and experiment, and whether this machine can run it."""
+    """Print every model, accelerator, benchmark and experiment, and whether this machine can run it.
+
+    Nothing is asked of the network: what must be fetched says so.
+    """
     if argv:
         raise ConfigError(f"list {argv[0]}: takes no arguments")
+    print(LEGEND)
     for group, describe in (
         ("model", _model),
         ("accel", _accel),
@@ -51,8 +60,8 @@ def list_choices(argv: Sequence[str]) -> int:
     ):
         print(f"{group}=")
         for name, path in choices(group):
-            reason, text = describe(name, path)
-            print(LINE.format(name=name, state="no" if reason else "ok", text=text + (f"; {reason}" if reason else "")))
+            state, text = describe(name, path)
+            print(LINE.format(name=name, state=state, text=text))
     return 0
 
 
@@ -85,17 +94,19 @@ def _model(name: str, path: Path) -> tuple[str, str]:
         from biaslab.models import embedded
 
         note = embedded.note(model.name)
-        return "", "embedded, works offline" + (f"; {note}" if note else "")
+        return OK, "embedded, works offline" + (f"; {note}" if note else "")
     if model.source == "organism":
         fields = ", ".join(f"{f.name}={f.default}" for f in dataclasses.fields(model.organism))
-        return "", f"embedded models trained on first use and kept (model.organism.NAME=: {fields})"
+        return OK, f"embedded models trained on first use and kept (model.organism.NAME=: {fields})"
     if model.source == "local":
-        return "", "a folder of safetensors: model=local model.path=DIR"
+        return OWN, "a folder of safetensors: model=local model.path=DIR"
     if model.source == "custom":
-        return "", "a class of your own: model=custom model.target=package.module.Class"
+        return OWN, "a class of your own: model=custom model.target=package.module.Class"
     if not model.id:
-        return "", "any causal LM of the hub: model=hub model.id=OWNER/NAME"
-    return "", f"{model.id}, {'on this machine' if _cached(model.id) else 'fetched from the hub on first use'}"
+        return OWN, "any causal LM of the hub: model=hub model.id=OWNER/NAME"
+    if _cached(model.id):
+        return OK, f"{model.id}, on this machine"
+    return GET, f"{model.id}, fetched from the hub on first use"
 
 
 def _cached(repo_id: str) -> bool:
@@ -109,7 +120,10 @@ def _accel(name: str, path: Path) -> tuple[str, str]:
 
     accel = load_choice(path)
     device = default_device()
-    return accel.unsupported(describe_embedded("tiny_llama"), device.split(":")[0]) or "", accel.summary
+    if accel.needs_yours:
+        return OWN, f"{accel.summary}: accel={name} {accel.needs_yours}"
+    reason = accel.unsupported(describe_embedded("tiny_llama"), device.split(":")[0])
+    return (NO, f"{accel.summary}; {reason}") if reason else (OK, accel.summary)
 
 
 def _benchmark(name: str, path: Path) -> tuple[str, str]:
@@ -119,12 +133,13 @@ def _benchmark(name: str, path: Path) -> tuple[str, str]:
     meta = benchmark.description()
     absent = [file for file in benchmark.files if not is_here(file)]
     fetched = f"; fetched on first use from {absent[0].url}" if absent else ""
-    return "", f"{meta.title}: {meta.formula}{fetched}"
+    state = GET if absent else OWN if hasattr(benchmark, "file") or hasattr(benchmark, "target") else OK
+    return state, f"{meta.title}: {meta.formula}{fetched}"
 
 
 def _experiment(name: str, path: Path) -> tuple[str, str]:
     comments = [line[1:].strip() for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
-    return "", " ".join(line for line in comments if not line.startswith("@package"))
+    return OK, " ".join(line for line in comments if not line.startswith("@package"))
 
 
 def status(argv: Sequence[str]) -> int:

@@ -45,6 +45,49 @@ def test_everything_that_can_work_here_works(few: None, capsys: pytest.CaptureFi
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_takes_something_of_yours_says_what_and_is_not_tried(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [(name, conf_dir() / "accel" / f"{name}.yaml") for name in ("custom", "prequantized")]
+    monkeypatch.setattr(verbs, "choices", lambda group: iter(paths))
+    monkeypatch.chdir(tmp_path)
+    found = {finding.name: finding for finding in module._accelerators()}
+    assert {finding.state for finding in found.values()} == {"own"}
+    assert found["custom"].text == (
+        "not tried: a class of your own; name it with accel.custom.target=package.module.Class"
+    )
+    assert "accel.prequantized.path=DIR (or accel.prequantized.id=OWNER/NAME)" in found["prequantized"].text
+    assert "model=hub" not in found["prequantized"].text
+
+
+def test_list_says_what_must_be_fetched_or_given_and_asks_nobody(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def nobody(*_args: Any, **_more: Any) -> None:
+        raise AssertionError("the network was asked")
+
+    monkeypatch.setattr("socket.socket.connect", nobody)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(verbs, "_cached", lambda repo: repo.endswith("pythia-160m"))
+    monkeypatch.setenv("BIASLAB_CACHE_DIR", str(tmp_path))
+    monkeypatch.delenv("BIASLAB_DATA_DIR", raising=False)
+    assert verbs.list_choices([]) == 0
+    legend, more, *lines = capsys.readouterr().out.splitlines()
+    assert legend.startswith("ok: runs here as it is; no: cannot run here, and why; own: needs something of yours")
+    assert more.startswith("get: fetched on first use, if its site can be reached")
+    states: dict[str, dict[str, str]] = {}
+    for line in lines:
+        if not line.startswith(" "):
+            group = states.setdefault(line, {})
+        else:
+            group[line.split()[0]] = line.split()[1]
+    expected = {"llama": "get", "pythia": "ok", "tiny_llama": "ok", "hub": "own", "local": "own", "custom": "own"}
+    assert expected.items() <= states["model="].items()
+    assert {"custom": "own", "prequantized": "own", "hqq4": "ok", "ao_fp8": "no"}.items() <= states["accel="].items()
+    wanted = {"bbq": "get", "planted": "ok", "pairs": "own", "choices": "own", "prompts": "own", "custom": "own"}
+    assert wanted.items() <= states["benchmark="].items()
+
+
 def test_an_accelerator_that_breaks_is_a_failure(
     few: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -23,6 +23,7 @@ class Accelerator(ABC):
     requires : modules it imports when it is applied; `extra` of biaslab installs them.
     needs_gpu : what it does that only a GPU can; empty where a CPU will do.
     restorable : it is dear, and the weights it leaves can be put back bit by bit from the cache of weights.
+    needs_yours : the words with which a user names what it takes; empty where nothing is missing.
     rescales : it moves scale between weights and the norms and biases before them.
     """
 
@@ -32,6 +33,7 @@ class Accelerator(ABC):
     requires: ClassVar[tuple[str, ...]] = ()
     extra: ClassVar[str] = "quantizers"
     needs_gpu: ClassVar[str] = ""
+    needs_yours: ClassVar[str] = ""
     rescales: ClassVar[bool] = False
     restorable: ClassVar[bool] = False
 

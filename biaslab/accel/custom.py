@@ -27,7 +27,8 @@ class Custom(Accelerator):
 
     family: ClassVar[str] = "custom"
     kind: ClassVar[str] = "custom"
-    summary: ClassVar[str] = "a class of your own: accel=custom accel.custom.target=package.module.Class"
+    summary: ClassVar[str] = "a class of your own"
+    needs_yours: ClassVar[str] = "accel.custom.target=package.module.Class"
 
     def apply(self, model: LoadedModel, name: str) -> LoadedModel:
         """See Accelerator.apply."""

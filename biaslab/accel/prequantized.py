@@ -43,6 +43,7 @@ class Prequantized(Accelerator):
     family: ClassVar[str] = "prequantized"
     kind: ClassVar[str] = "checkpoint"
     summary: ClassVar[str] = "a ready AWQ, GPTQ, bitsandbytes, compressed-tensors or pruned checkpoint of the model"
+    needs_yours: ClassVar[str] = "accel.prequantized.path=DIR (or accel.prequantized.id=OWNER/NAME)"
 
     def check(self) -> str | None:
         """See Accelerator.check."""
