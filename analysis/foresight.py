@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from analysis.contrasts import BASELINE
 from analysis.load import Cell
+from analysis.predictability import ALONE
 from analysis.study import Arm, BenchmarkResult, Shift
 from analysis.transfer import Key, Transfer, transfer_matrix
 from analysis.words import listing
@@ -53,6 +54,8 @@ def predictable(results: Sequence[BenchmarkResult], threshold: float) -> str:
             parts.append(f"{text} {listing([_figure(r) for r in found])}")
     if not parts:
         return "Predictability was not analysed."
+    if all(r.predictability is None or r.predictability.reason == ALONE for r in results):
+        return f"Other models foretell nothing here: {ALONE}."
     text = "; ".join(parts)
     if not any(r.predictability and math.isfinite(r.predictability.share) for r in results):
         return f"{text[0].upper()}{text[1:]}."

@@ -18,6 +18,7 @@ from analysis.clusters import Clusters, Floats
 from analysis.contrasts import ArmKey
 from analysis.words import plural
 
+ALONE = "no accelerator was measured on two models"
 MOST_GROUPS = 40  # of clusters that the jackknife leaves out one by one
 
 
@@ -86,7 +87,7 @@ def predictability(
     parts = _by_accel(arms)
     models = {arms[j][0] for columns in parts.values() for j in columns}
     if not parts:
-        return unknown("no accelerator was measured on two models")
+        return unknown(ALONE)
     some = np.asarray(~np.isnan(shifts).all(axis=1))
     shifts, clusters = shifts[some], clusters.take(some)
     groups = _Groups.of(shifts, clusters, parts)

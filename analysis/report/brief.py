@@ -20,6 +20,8 @@ def brief(study: Study, b: BenchmarkResult) -> str:
     counts = Counter(s.verdict for s in judged)
     parts = [f"{n} {word}" for word, n in counts.most_common()]
     cells = f" Of {plural(len(judged), 'cell')} {', '.join(parts)}{_furthest(study, b, judged)}." if judged else ""
+    if untested and len({s.model for s in judged}) == 1:  # an interaction takes two models: nobody asked for one
+        return f"{b.title}.{cells}"
     return f"{b.title}: {b.verdict}{f' ({p})' if p else ''}.{cells}"
 
 

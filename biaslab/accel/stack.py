@@ -28,6 +28,8 @@ def check_stack(accels: Mapping[str, Accelerator]) -> str | None:
             return f"{name} brings weights of its own; put it first"
         if accel.kind == "pruner" and quantizer:
             return f"{name} prunes dense weights, and {quantizer} before it leaves none; put {name} first"
+        if accel.kind in ("pruner", "quantizer") and cache:  # the same arm under a second label
+            return f"{name} changes weights, and {cache} before it only the cache; put {name} first"
         if accel.kind == "quantizer":
             if quantizer:
                 return f"{quantizer} and {name} both quantize the weights; choose one"

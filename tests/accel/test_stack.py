@@ -43,6 +43,7 @@ DEFAULTS: dict[str, Accelerator] = {
     "magnitude50": Magnitude(),
     "placebo_batch": PlaceboBatch(),
     "placebo_rerun": PlaceboRerun(),
+    "kv4": Kv(bits=4),
 }
 SMALL = Calibration(samples=4, length=16)
 
@@ -62,6 +63,8 @@ def test_sensible_stacks(names: list[str]) -> None:
             "wanda50 prunes dense weights, and hqq4 before it leaves none; put wanda50 first",
         ),
         (["hqq4", "hqq8"], "hqq4 and hqq8 both quantize the weights; choose one"),
+        (["kv4", "hqq4"], "hqq4 changes weights, and kv4 before it only the cache; put hqq4 first"),
+        (["kv4", "wanda50"], "wanda50 changes weights, and kv4 before it only the cache; put wanda50 first"),
         (["none", "hqq4"], "none is a baseline and stands alone; leave it out of the stack"),
         (["hqq4", "none"], "none is a baseline and stands alone; leave it out of the stack"),
         (["hqq4", "placebo_rerun"], "placebo_rerun is a placebo and stands alone; leave it out of the stack"),

@@ -86,6 +86,16 @@ def test_answers_none_of_which_changed_are_shown_within_a_margin_by_the_exact_bi
     assert estimate.ci_high == pytest.approx(stats.binomtest(0, n).proportion_ci(0.95).high)
 
 
+@pytest.mark.parametrize(("n_clusters", "claimed"), [(8, 0.22), (20, 0.17)])
+def test_skewed_shifts_in_few_clusters_are_called_equivalent_too_often(n_clusters: int, claimed: float) -> None:
+    """What docs/statistics.md says of the limit of t: lognormal shifts whose mean lies at the margin."""
+    rng = np.random.default_rng(7)
+    margin, clusters = 1.0, partition(range(n_clusters))
+    draws = rng.lognormal(size=(4000, n_clusters)) - math.exp(0.5) + margin
+    found = [equivalence(x, clusters, margin=margin).equivalent for x in draws]
+    assert float(np.mean(found)) == pytest.approx(claimed, abs=0.02)
+
+
 def test_a_shift_at_the_margin_is_called_equivalent_at_most_at_the_level() -> None:
     """The false-equivalence rate with items that share templates: cluster errors hold it, item errors do not."""
     codes = np.repeat(np.arange(40), 8)

@@ -98,7 +98,7 @@ TYPED: dict[str, Typed] = {
     "python -m biaslab -m accel=hqq4,placebo_batch,placebo_dtype": sweep(says="placebo_dtype"),
     "python -m biaslab -m model=tiny_llama,tiny_mistral accel=kv4": sweep(),
     "python -m biaslab accel=[hqq4,kv4]": sweep(says=r"hqq4\+kv4"),
-    "python -m biaslab accel=kv4 accel.kv4.key_axis=channel accel.kv4.group_size=16 accel.kv4.residual=32": sweep(),
+    "python -m biaslab accel=kv4 accel.kv4.key_axis=channel accel.kv4.group_size=16 accel.kv4.residual=4": sweep(),
     "python -m biaslab model=tiny_llama accel=wanda50": sweep(),
     "python -m biaslab model=tiny_llama accel=sparsegpt50 accel.sparsegpt50.sparsity=0.3": sweep(),
     "python -m biaslab model=tiny_llama accel=wanda24 accel.wanda24.pattern=1:4 accel.wanda24.sparsity=0.75": sweep(),
@@ -118,6 +118,7 @@ TYPED: dict[str, Typed] = {
     "python -m biaslab data fetch|verify|where [benchmark ...]": Typed("winobias", ("winobias",), needs=("data",)),
     "python -m analysis.report.schema": Typed('"schema_version"'),
     # What is asked after one: the desk has a finished sweep.
+    "python -m biaslab status": Typed(COMPLETE),
     "python -m biaslab status watch=10": Typed(COMPLETE),
     "python -m biaslab status [SWEEP] [watch=10]": Typed(COMPLETE),
     "python -m biaslab retry": Typed("nothing to retry"),

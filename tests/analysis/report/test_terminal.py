@@ -112,12 +112,19 @@ def test_each_benchmark_is_one_sentence_with_its_figures(study: Study) -> None:
     assert f"{far.model} † under" in brief(noted, b)
 
 
-def test_a_benchmark_that_cannot_be_tested_says_why(tmp_path: Path) -> None:
+def test_of_one_model_nothing_is_said_of_an_interaction(tmp_path: Path) -> None:
     sweep = make_sweep(tmp_path, models=("tiny_llama",), n_clusters=8, items_per_cluster=2, accels=("hqq4",))
+    study = run(sweep, tmp_path / "out", Settings(n_resamples=99), io.StringIO())
+    assert brief(study, study.benchmarks[0]).startswith("Planted. Of 1 cell ")
+    assert study.answer.endswith("; with one model nothing is said of whether it depends on the model.")
+
+
+def test_a_benchmark_that_cannot_be_tested_says_why(tmp_path: Path) -> None:
+    sweep = make_sweep(tmp_path, n_clusters=4, items_per_cluster=2, accels=("hqq4",))
     stream = io.StringIO()
     study = run(sweep, tmp_path / "out", Settings(n_resamples=99), stream)
     said = brief(study, study.benchmarks[0])
-    assert said.startswith(f"Planted: cannot be tested ({study.benchmarks[0].omnibus.reason}). Of 1 cell ")
+    assert said.startswith(f"Planted: cannot be tested ({study.benchmarks[0].omnibus.reason}). Of 2 cells ")
     bare = dataclasses.replace(study.benchmarks[0], shifts=[])
     assert brief(study, bare).endswith(").")
 
