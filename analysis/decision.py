@@ -133,8 +133,8 @@ def _verdict(
     if not enough(estimate, settings.alpha):
         return CANNOT_TELL, too_few(estimate.n_clusters, settings.alpha)
     if estimate.exact_zero:
-        share = unseen(estimate.n_clusters, settings.alpha)
-        return CANNOT_TELL, f"{estimate.reason}, but up to {share:.0%} of clusters like these may change"
+        share = unseen(estimate.n_items, estimate.n_clusters, settings.alpha)
+        return CANNOT_TELL, f"{estimate.reason}, but up to {share:.1%} of items like these may change"
     needed = clusters_to_decide(estimate, margin, settings.alpha, settings.power)
     more = f"; {settled(estimate, needed, settings.power)}" if needed else ""
     return CANNOT_TELL, f"the interval reaches beyond the margin{more}"

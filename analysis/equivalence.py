@@ -72,8 +72,8 @@ def enough(estimate: Estimate, alpha: float) -> bool:
 
 
 def _one_sided(estimate: Estimate, margin: float) -> tuple[float, float]:
-    if estimate.exact_zero:  # the chance to see no move in any cluster, were the mean at the margin
-        p = (1 - margin / estimate.reach) ** estimate.n_clusters if estimate.reach > margin else 0.0
+    if estimate.exact_zero:
+        p = _none_changed(estimate, margin)
         return p, p
     if not estimate.se > 0 or estimate.n_clusters < 2 or math.isnan(margin):
         return math.nan, math.nan
@@ -82,3 +82,15 @@ def _one_sided(estimate: Estimate, margin: float) -> tuple[float, float]:
     df = estimate.dof
     lower = float(student.sf((estimate.value + margin) / estimate.se, df))
     return lower, float(student.cdf((estimate.value - margin) / estimate.se, df))
+
+
+def _none_changed(estimate: Estimate, margin: float) -> float:
+    """The level at which `unseen` meets the margin: the chance to see no change, were the mean at the margin."""
+    from scipy.special import stdtr
+
+    if not estimate.reach > margin:
+        return 0.0
+    if estimate.n_clusters < 2:
+        return 1.0
+    share, n = margin / estimate.reach, estimate.n_items
+    return max((1 - share) ** n, float(stdtr(estimate.n_clusters - 1, 1 - share * n)))

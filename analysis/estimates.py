@@ -51,7 +51,7 @@ def cluster_mean(values: Floats, clusters: Clusters, *, alpha: float = 0.05, rea
         return missing("no item has an answer in every cell of the comparison")
     mean = float(values.mean())
     if not values.any():
-        half = reach * unseen(g, alpha / 2)
+        half = reach * unseen(n, g, alpha / 2)
         return Estimate(0.0, 0.0, -half, half, 1.0, n, g, reason=f"exactly 0 in all {n} items", reach=reach)
     if g == 1:
         alone = missing(f"1 cluster: no error can be given ({n} items)")
@@ -69,15 +69,19 @@ def cluster_mean(values: Floats, clusters: Clusters, *, alpha: float = 0.05, rea
     return Estimate(mean, se, mean - half, mean + half, p, n, g, df=df)
 
 
-def unseen(n_clusters: int, alpha: float) -> float:
-    """The largest share of clusters that may move although none of `n_clusters` did, with chance `alpha` of not one.
+def unseen(n_items: int, n_clusters: int, alpha: float) -> float:
+    """The largest share of items that may change although none of these did, with chance `alpha` of not one.
 
-    The exact binomial bound (Clopper & Pearson 1934), about 3 / n at 5 %: the rule of three.
+    The exact binomial bound of independent items (Clopper & Pearson 1934), about 3 / n at 5 %, and never less than
+    the interval would reach had one of the items changed. 1 with one cluster.
 
-    >>> round(unseen(100, 0.05), 4)
+    >>> round(unseen(100, 100, 0.05), 4)
     0.0295
     """
-    return float(1 - alpha ** (1 / n_clusters))
+    if n_clusters < 2:
+        return 1.0
+    as_if_one = (1 + student_quantile(1 - alpha, n_clusters - 1)) / n_items
+    return min(1.0, max(float(1 - alpha ** (1 / n_items)), as_if_one))
 
 
 def satterthwaite(sizes: NDArray[np.intp], *, icc: float = 1.0) -> float:
@@ -107,7 +111,7 @@ def satterthwaite(sizes: NDArray[np.intp], *, icc: float = 1.0) -> float:
 def interval(estimate: Estimate, *, alpha: float) -> tuple[float, float]:
     """The interval of coverage 1 - alpha of an estimate, whatever alpha it was made with."""
     if estimate.exact_zero:
-        half = estimate.reach * unseen(estimate.n_clusters, alpha / 2)
+        half = estimate.reach * unseen(estimate.n_items, estimate.n_clusters, alpha / 2)
         return -half, half
     if not math.isfinite(estimate.se) or estimate.n_clusters < 2:
         return math.nan, math.nan

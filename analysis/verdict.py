@@ -144,14 +144,15 @@ def _inconclusive(estimate: Estimate, margin: float, unit: str, alpha: float, po
 
 
 def _unseen(estimate: Estimate, margin: float, unit: str, alpha: float) -> CellVerdict:
-    """Of answers none of which changed, in too few clusters to exclude that others would."""
-    share = unseen(estimate.n_clusters, alpha)
-    needed = math.ceil(math.log(alpha) / math.log1p(-margin / estimate.reach)) + 1 if margin > 0 else None
-    more = f"; {needed} clusters without a change would show it" if needed else ""
+    """Of answers none of which changed, too few to exclude that others would."""
+    n, g = estimate.n_items, estimate.n_clusters
+    share = unseen(n, g, alpha)
+    needed = math.ceil(g * share * estimate.reach / margin) if margin > 0 else None
+    more = f"; about {needed} clusters like these {g} without a change would show it" if needed else ""
     return CellVerdict(
         "inconclusive",
-        f"Inconclusive: {estimate.reason}, but up to {share:.0%} of clusters like these {estimate.n_clusters} may "
-        f"change, and the margin is {margin:.3g} {unit}{more}.",
+        f"Inconclusive: {estimate.reason}, but up to {share:.1%} of items like these may change, and the margin is "
+        f"{margin:.3g} {unit}{more}.",
         needed,
     )
 
