@@ -135,7 +135,7 @@ def bounds(
         return []
     ends = scale_ends(frame.matrix(every), str(frame.meta["score_kind"]))
     filled = [[_filled(frame, arm, *pair) for arm in arms] for pair in (ends, ends[::-1])]
-    estimates = [_family(frame, columns, settings) for columns in filled]
+    estimates = [_family(frame, columns, settings, reach=frame.reach) for columns in filled]
     out = []
     for i, arm in enumerate(arms):
         if not gone[arm].any():
@@ -157,7 +157,7 @@ def refusal_shifts(frame: Frame, arms: Sequence[ArmKey], settings: Settings) -> 
         if not any((np.nan_to_num(c) > 0).any() for c in columns.values()):
             continue
         values = [columns[arm] - columns[arm[0], BASELINE] for arm in arms]
-        for arm, estimate in zip(arms, _family(frame, values, settings), strict=True):
+        for arm, estimate in zip(arms, _family(frame, values, settings, reach=1.0), strict=True):
             before, after = columns[arm[0], BASELINE], columns[arm]
             both = ~np.isnan(before) & ~np.isnan(after)
             lost, gained = (
@@ -175,8 +175,8 @@ def _filled(frame: Frame, arm: ArmKey, own: float, base: float) -> Floats:
     return out
 
 
-def _family(frame: Frame, values: Sequence[Floats], settings: Settings) -> list[Estimate]:
-    estimates = [cluster_mean(v, frame.clusters, alpha=settings.alpha, reach=frame.reach) for v in values]
+def _family(frame: Frame, values: Sequence[Floats], settings: Settings, *, reach: float) -> list[Estimate]:
+    estimates = [cluster_mean(v, frame.clusters, alpha=settings.alpha, reach=reach) for v in values]
     rng = np.random.default_rng(settings.seed)
     p = family_p(np.column_stack(values), frame.clusters, n_resamples=settings.n_resamples, rng=rng)
     return [replace(e, p_adjusted=float(q)) for e, q in zip(estimates, p, strict=True)]

@@ -252,7 +252,6 @@ def test_the_label_shows_the_file(file: str, label: str) -> None:
     assert LABEL.fullmatch(label)
 
 
-@pytest.mark.parametrize("cls", [Pairs, Choices, Prompts])
 def test_a_row_that_asks_what_another_asks_is_no_second_answer(tmp_path: Path) -> None:
     row = {"more": "She sang.", "less": "He sang."}
     file = save(tmp_path / "x.csv", [row, {"more": "She ran.", "less": "He ran."}, row])
@@ -262,6 +261,7 @@ def test_a_row_that_asks_what_another_asks_is_no_second_answer(tmp_path: Path) -
     assert len(Pairs(file=file).items(MODEL)) == 2
 
 
+@pytest.mark.parametrize("cls", [Pairs, Choices, Prompts])
 def test_the_description_names_the_file_and_says_its_licence_is_unknown(cls: type[OwnData]) -> None:
     meta = cls(file="/secret/place/my.csv").description()
     assert meta.title == f"my.csv ({cls.kind})"

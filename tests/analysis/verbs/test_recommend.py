@@ -107,8 +107,10 @@ def test_what_is_open_is_no_choice(tmp_path: Path, capsys: pytest.CaptureFixture
     assert found["tiny_llama", "hqq8"]["choice"] == "open"
 
 
-def test_wrong_requests(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_wrong_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     sweep = make_sweep(tmp_path)
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
     assert main(["recommend", f"results={sweep}", "models=gpt"]) == 2
     assert "models=gpt: has no accelerated cell; choose from tiny_llama" in capsys.readouterr().err
     assert main(["recommend", "margin=1"]) == 2
