@@ -76,7 +76,8 @@ def differences(frame: Frame, levels: Levels, settings: Settings, *, margins: Ma
             if len(arms) > 1:
                 values = difference_in_differences(np.column_stack([frame.shift(*arm) for arm in arms]))
                 columns |= dict(zip(arms, values.T, strict=True))
-        estimates = _family(frame, list(columns.values()), settings)
+        # of one model's change and of the other models' the other way
+        estimates = _family(frame, list(columns.values()), settings, reach=2 * frame.reach)
         for arm, estimate in zip(columns, estimates, strict=True):
             out[arm] = Difference(*arm, estimate, margins[arm[0]], tested=part is levels.tested)
     return [out[arm] for arm in frame.arms if arm in out]
@@ -159,9 +160,11 @@ def _shift(
     )
 
 
-def _family(frame: Frame, values: Sequence[Floats], settings: Settings, *, adjust: bool = True) -> list[Estimate]:
-    """Estimates of item values; p adjusted over them unless `adjust` is off."""
-    clusters, reach = frame.clusters, frame.reach
+def _family(
+    frame: Frame, values: Sequence[Floats], settings: Settings, *, adjust: bool = True, reach: float | None = None
+) -> list[Estimate]:
+    """Estimates of item values; p adjusted over them unless `adjust` is off. reach : that of a shift if None."""
+    clusters, reach = frame.clusters, frame.reach if reach is None else reach
     estimates = [cluster_mean(v, clusters, alpha=settings.alpha, reach=reach) for v in values]
     if not adjust or not values:
         return estimates

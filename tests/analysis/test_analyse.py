@@ -479,6 +479,21 @@ def test_an_arm_that_repeats_itself_is_marked(tmp_path: Path, base: float, own: 
     assert ("30% of the 4-grams it writes are repeated (5% of the baseline's)" in shift.sentence) == marked
 
 
+def test_answers_none_of_which_changed_are_no_proof_in_a_few_items(tmp_path: Path) -> None:
+    """A rate whose answers stayed as they were: bounds by the items, twice as far for a difference of models."""
+    found = {}
+    for n, verdict in ((12, "inconclusive"), (160, "exactly unchanged")):
+        sweep = make_sweep(tmp_path / str(n), accels=("hqq4",), score_kind="rate", n_clusters=n, items_per_cluster=1,
+                           shift=0.0, noise=0.0, notes={})  # fmt: skip
+        result = analyse(sweep, FAST).benchmarks[0]
+        assert {s.verdict for s in result.shifts} == {verdict}, result.shifts[0]
+        shift, difference = result.shifts[0].estimate, result.differences[0].estimate
+        assert (shift.value, difference.value) == (0.0, 0.0)
+        assert difference.ci_high == pytest.approx(2 * shift.ci_high)
+        found[n] = shift.ci_high
+    assert found[12] > 10 * found[160]
+
+
 def test_a_part_of_a_benchmark_is_said(tmp_path: Path) -> None:
     sweep = make_sweep(tmp_path, n_clusters=5, items_per_cluster=6)
     assert not any("A part of" in c for c in analyse(sweep, FAST).benchmarks[0].cautions)
