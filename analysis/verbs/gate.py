@@ -73,7 +73,8 @@ def _compared(request: Request) -> Compared:
         if not own.get("candidate"):
             raise AnalysisError("candidate= is needed: a folder beside baseline=FOLDER, or an accelerator of results=")
         baseline, candidate = Path(own["baseline"]), Path(own["candidate"])
-        if baseline.exists() or candidate.exists():  # else two accelerators of the newest sweep
+        # else two accelerators of the newest sweep, whose labels are no paths
+        if baseline.exists() or candidate.exists() or len(baseline.parts) > 1:
             return of_two_folders(baseline, candidate, request.inputs)
     results, said = results_of(own, needed=", or baseline=FOLDER beside candidate=FOLDER")
     label = own.get("baseline") or request.inputs.imports.baseline

@@ -20,7 +20,7 @@ from biaslab.accel.hqq import Hqq
 from biaslab.accel.layers import dense_linears, replace
 from biaslab.accel.quantizing import LayerQuantizer
 from biaslab.accel.torchao import AoInt8
-from biaslab.libraries import import_hqq
+from biaslab.libraries import import_hqq, missing
 from biaslab.models.base import LoadedModel
 from tests.accel import tiny
 
@@ -101,6 +101,8 @@ def alone(accel: Accelerator, model: LoadedModel) -> None:
 @pytest.mark.parametrize("name", PAIRS)
 def test_quantizing_is_as_fast_as_the_librarys_own_script(name: str) -> None:
     accel, theirs = PAIRS[name]
+    if absent := missing(accel.requires, accel.extra):
+        pytest.skip(absent)
     model = tiny.make("llama", **SHAPE)
     own, library, whole = [], [], []
     for i in range(REPEATS + 1):  # in turns, so that a busy machine slows all; the first warms up

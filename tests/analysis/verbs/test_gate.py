@@ -172,6 +172,8 @@ def test_two_accelerators_of_the_newest_sweep(
     found = capsys.readouterr().out
     assert "is the newest sweep here" in found
     assert found.splitlines()[:4] == expected.splitlines()[:4]
+    assert gate("candidate=out/int4", "baseline=out/bse") == 2
+    assert "results=out/bse: no such folder" in capsys.readouterr().err
     assert gate("candidate=hqq4", "baseline=wanda") == 2
     assert "baseline=wanda: no cell has it; choose from none, hqq4, wanda50" in capsys.readouterr().err
 
