@@ -178,18 +178,18 @@ def _interactions(results: Sequence[BenchmarkResult]) -> str:
     for verdict, text in texts.items():
         if found := [r for r in results if r.verdict == verdict]:
             n_tested = sum(math.isfinite(r.omnibus.p) for r in results)
-            where = _where(found, len(results))
-            if verdict == "cannot be tested":
-                where = where.replace("both benchmarks", "either benchmark").replace("all ", "any of ")
+            where = _where(found, len(results), none=verdict == "cannot be tested")
             parts.append(f"{text} {where}{_over_all(found, n_tested)}")
     return ", ".join(parts)
 
 
-def _where(found: Sequence[BenchmarkResult], n: int) -> str:
+def _where(found: Sequence[BenchmarkResult], n: int, *, none: bool = False) -> str:
+    """The benchmarks in words. none : of what holds on none of them."""
     if len(found) == 1:
         return found[0].title
     if len(found) == n:
-        return "both benchmarks" if n == 2 else f"all {n} benchmarks"
+        both, all_n = ("either benchmark", "any of the") if none else ("both benchmarks", "all")
+        return both if n == 2 else f"{all_n} {n} benchmarks"
     return f"{len(found)} of {n} benchmarks"
 
 

@@ -494,6 +494,15 @@ def test_answers_none_of_which_changed_are_no_proof_in_a_few_items(tmp_path: Pat
     assert found[12] > 10 * found[160]
 
 
+def test_a_title_stands_as_it_is_where_nothing_can_be_tested(tmp_path: Path) -> None:
+    """And of several benchmarks none can be."""
+    names = ("small_talk", "two", "three")
+    for n, words in ((1, "on Small talk."), (2, "on either benchmark."), (3, "on any of the 3 benchmarks.")):
+        sweep = make_sweep(tmp_path / str(n), benchmarks=names[:n], accels=("hqq4",), n_clusters=4, notes={})
+        said = analyse(sweep, FAST).answer
+        assert said.endswith(f"dependence on the model cannot be tested {words}"), said
+
+
 def test_a_part_of_a_benchmark_is_said(tmp_path: Path) -> None:
     sweep = make_sweep(tmp_path, n_clusters=5, items_per_cluster=6)
     assert not any("A part of" in c for c in analyse(sweep, FAST).benchmarks[0].cautions)
